@@ -1,0 +1,10 @@
+"""Fused optimizers and learning-rate schedules for PyTorch.
+
+`from torchpace import optim` takes the place of `from torch import optim`.
+"""
+
+from torchpace import _requires as _requires  # first: says clearly what is missing
+from torchpace import optim
+from torchpace._native import __version__
+
+__all__ = ["__version__", "optim"]

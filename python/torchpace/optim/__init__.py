@@ -1,0 +1,17 @@
+"""The optimizers of `torch.optim`, with steps fused in Rust.
+
+`from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
+fused step yet are torch's own classes.
+"""
+
+from torch import optim as _torch
+from torch.optim import *  # noqa: F403
+from torch.optim import lr_scheduler, swa_utils
+
+from torchpace.optim.adagrad import Adagrad
+from torchpace.optim.adam import Adam
+from torchpace.optim.adamw import AdamW
+from torchpace.optim.rmsprop import RMSprop
+from torchpace.optim.sgd import SGD
+
+__all__ = [*_torch.__all__, "SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]

@@ -1,0 +1,20 @@
+//! Our errors as Python's exceptions, of the types that torch raises in the same places.
+
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::Error;
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        let message = error.to_string();
+        match error {
+            Error::UnknownRule { .. } => PyValueError::new_err(message),
+            Error::MissingOption { .. } | Error::MissingState { .. } => {
+                PyKeyError::new_err(message)
+            }
+            Error::OptionType { .. } | Error::StateType { .. } => PyTypeError::new_err(message),
+            Error::Shape { .. } => PyRuntimeError::new_err(message),
+        }
+    }
+}

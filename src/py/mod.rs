@@ -1,0 +1,26 @@
+//! The Python face: conversion only.
+
+mod dlpack;
+mod error;
+mod options;
+mod state;
+mod step;
+mod torch;
+
+use pyo3::prelude::*;
+
+/// The compiled core of torchpace. Its Python face is `torchpace.step`.
+#[pymodule(name = "_native")]
+mod native {
+    #[pymodule_export]
+    use super::step::step;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Fails here, at import, where torch's interface is not the one this was built for.
+        super::torch::Torch::get(module.py())?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,134 @@
+//! A parameter group's dict as the options of a rule.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::torch::Torch;
+use crate::error::Error;
+use crate::rule::Options;
+
+/// A parameter group.
+pub struct GroupOptions<'py> {
+    group: Bound<'py, PyDict>,
+    index: usize,
+}
+
+impl<'py> GroupOptions<'py> {
+    /// The group `param_groups[index]`.
+    pub fn new(group: Bound<'py, PyDict>, index: usize) -> Self {
+        Self { group, index }
+    }
+
+    /// The dict.
+    pub fn dict(&self) -> &Bound<'py, PyDict> {
+        &self.group
+    }
+
+    /// Its parameters.
+    pub fn params(&self) -> PyResult<Bound<'py, PyList>> {
+        Ok(self.value("params")?.cast_into::<PyList>()?)
+    }
+
+    /// Its name in a message.
+    pub fn place(&self) -> String {
+        format!("param_groups[{}]", self.index)
+    }
+
+    /// The name of a parameter in a message, with the name that the user gave it, if any.
+    pub fn place_of(&self, param: usize) -> String {
+        let place = format!("{}['params'][{param}]", self.place());
+        match self
+            .group
+            .get_item("param_names")
+            .ok()
+            .flatten()
+            .and_then(|names| names.get_item(param).ok())
+        {
+            Some(name) => format!("{place} ({name})"),
+            None => place,
+        }
+    }
+
+    /// An option under which only torch's own code steps.
+    pub fn torch_only(&self, torch: &Torch) -> PyResult<Option<&'static str>> {
+        let set = |name: &str| {
+            self.group
+                .get_item(name)?
+                .map_or(Ok(false), |value| value.is_truthy())
+        };
+        if set("differentiable")? {
+            return Ok(Some("differentiable=True"));
+        }
+        if set("capturable")? {
+            return Ok(Some("capturable=True"));
+        }
+        // torch refuses it for some optimizers, in its own words.
+        if set("foreach")?
+            && self
+                .group
+                .get_item("lr")?
+                .is_some_and(|lr| torch.is_tensor(&lr).unwrap_or(false))
+        {
+            return Ok(Some("foreach=True and a tensor lr"));
+        }
+        Ok(None)
+    }
+
+    fn value(&self, name: &'static str) -> Result<Bound<'py, PyAny>, Error> {
+        let found = self.group.get_item(name).ok().flatten();
+        found.ok_or_else(|| Error::MissingOption {
+            place: self.place(),
+            name,
+        })
+    }
+
+    fn wrong(&self, name: &'static str, value: &Bound<'_, PyAny>, expected: &'static str) -> Error {
+        Error::OptionType {
+            place: self.place(),
+            name,
+            found: describe(value),
+            expected,
+        }
+    }
+}
+
+impl Options for GroupOptions<'_> {
+    fn number(&self, name: &'static str) -> Result<f64, Error> {
+        let value = self.value(name)?;
+        // Calls `__float__`, so a one-element tensor is a number.
+        value
+            .extract()
+            .map_err(|_| self.wrong(name, &value, "a number"))
+    }
+
+    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
+        let value = self.value(name)?;
+        value
+            .extract()
+            .map_err(|_| self.wrong(name, &value, "two numbers"))
+    }
+
+    fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        let value = self.value(name)?;
+        value
+            .is_truthy()
+            .map_err(|_| self.wrong(name, &value, "True or False"))
+    }
+}
+
+/// A value in a message: its type, and what it is if that is short.
+pub fn describe(value: &Bound<'_, PyAny>) -> String {
+    let kind = describe_type(value);
+    match value.repr() {
+        Ok(text) if text.to_string().len() <= 60 => format!("{text} ({kind})"),
+        _ => kind,
+    }
+}
+
+/// The type of a value in a message.
+pub fn describe_type(value: &Bound<'_, PyAny>) -> String {
+    value
+        .get_type()
+        .name()
+        .map_or_else(|_| "an object".to_owned(), |name| format!("of type {name}"))
+}

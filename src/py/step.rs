@@ -1,0 +1,280 @@
+//! A step of a Python optimizer: from `param_groups` and `state` to a batch.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::options::{GroupOptions, describe_type};
+use super::state::{Keys, State};
+use super::torch::{Tensor, Torch};
+use crate::cpu::{Batch, Group};
+use crate::error::Error;
+use crate::rule::{Options, Rule};
+use crate::rules::{self, Visitor};
+use crate::tensor::{Operands, Refusal, Slot, View};
+
+/// Steps on all parameters that have a gradient, by the update rule named `rule`.
+///
+/// Returns None when done. Returns the reason, with nothing written, where a tensor or an option is one that only
+/// torch's own implementation handles. Raises, with nothing written, on tensors that do not belong together.
+///
+/// `new_state(param, group, names)` makes the tensors of a parameter that has no state yet, as a dict.
+#[pyfunction]
+pub fn step(
+    py: Python<'_>,
+    rule: &str,
+    param_groups: Bound<'_, PyList>,
+    state: Bound<'_, PyDict>,
+    new_state: Bound<'_, PyAny>,
+    threads: usize,
+) -> PyResult<Option<String>> {
+    rules::visit(
+        rule,
+        Step {
+            py,
+            torch: Torch::get(py)?,
+            param_groups,
+            state,
+            new_state,
+            threads,
+        },
+    )?
+}
+
+struct Step<'py> {
+    py: Python<'py>,
+    torch: &'py Torch,
+    param_groups: Bound<'py, PyList>,
+    state: Bound<'py, PyDict>,
+    new_state: Bound<'py, PyAny>,
+    threads: usize,
+}
+
+/// Why a step is not taken here: an error, or a reason to leave it to torch.
+pub enum Stop {
+    /// It must not be taken.
+    Error(PyErr),
+    /// torch's own code takes it.
+    Torch(String),
+}
+
+impl From<PyErr> for Stop {
+    fn from(error: PyErr) -> Self {
+        Stop::Error(error)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Error(error.into())
+    }
+}
+
+/// What the parameters of a group share.
+struct Shared<'py, R, const C: usize, const S: usize> {
+    options: GroupOptions<'py>,
+    keys: Keys<'py, S>,
+    step: Group<R, C>,
+}
+
+/// A parameter with a gradient: its tensors as objects, which keep the memory of their views alive.
+struct Member<'py, const S: usize> {
+    group: usize,
+    index: usize,
+    param: Tensor<'py>,
+    grad: Tensor<'py>,
+    state: State<'py, S>,
+    /// Whether this step makes the state.
+    fresh: bool,
+}
+
+impl Visitor for Step<'_> {
+    type Output = PyResult<Option<String>>;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
+        match self.run::<R, C, S>() {
+            Ok(()) => Ok(None),
+            Err(Stop::Torch(reason)) => Ok(Some(reason)),
+            Err(Stop::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl<'py> Step<'py> {
+    fn run<R: Rule<C, S>, const C: usize, const S: usize>(&self) -> Result<(), Stop> {
+        let mut groups = Vec::with_capacity(self.param_groups.len());
+        let mut members = Vec::new();
+        for (index, group) in self.param_groups.iter().enumerate() {
+            let group = self.read_group::<R, C, S>(index, group)?;
+            self.gather(index, &group, &mut members)?;
+            groups.push(group);
+        }
+        if members.iter().any(|member| member.fresh) {
+            // All else is checked before the first state is made, so that a step left to torch makes none.
+            for member in &members {
+                let group = &groups[member.group];
+                let refusal = self
+                    .operands::<S>(member, R::SLOTS, &group.options)?
+                    .refusal();
+                refusal.map_or(Ok(()), |refusal| {
+                    Err(refused(member, &group.options, refusal))
+                })?;
+            }
+            self.make_state(&groups, &mut members)?;
+        }
+        let mut batch = Batch::new();
+        for member in &members {
+            let group = &mut groups[member.group];
+            let operands = self.operands(member, R::SLOTS, &group.options)?;
+            batch
+                .push(&mut group.step, member.fresh, &operands)
+                .map_err(|refusal| refused(member, &group.options, refusal))?;
+        }
+        let ready = batch
+            .ready()
+            .ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))?;
+        let written = members
+            .iter()
+            .flat_map(|member| core::iter::once(&member.param).chain(member.state.tensors()));
+        // Before the write, so that an objection of torch's comes in time.
+        self.torch.increment_version(self.py, written)?;
+        let threads = self.threads;
+        self.py.detach(|| ready.run(threads));
+        Ok(())
+    }
+
+    fn read_group<R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        index: usize,
+        group: Bound<'py, PyAny>,
+    ) -> Result<Shared<'py, R, C, S>, Stop> {
+        let options = GroupOptions::new(group.cast_into::<PyDict>().map_err(PyErr::from)?, index);
+        if let Some(reason) = options.torch_only(self.torch)? {
+            return Err(Stop::Torch(format!("{} has {reason}", options.place())));
+        }
+        let rule = R::read(&options)?;
+        let step = Group::new(rule, options.number("lr")?, options.flag("maximize")?);
+        Ok(Shared {
+            keys: Keys::of(self.py, &rule),
+            options,
+            step,
+        })
+    }
+
+    /// Adds the parameters of a group that have a gradient.
+    fn gather<R, const C: usize, const S: usize>(
+        &self,
+        number: usize,
+        Shared { options, keys, .. }: &Shared<'py, R, C, S>,
+        members: &mut Vec<Member<'py, S>>,
+    ) -> Result<(), Stop> {
+        for (index, param) in options.params()?.iter().enumerate() {
+            let grad = param.getattr(intern!(self.py, "grad"))?;
+            if grad.is_none() {
+                continue;
+            }
+            let place = || options.place_of(index);
+            let plain = |object: &Bound<'py, PyAny>, name: &str| {
+                let left = |what: &str| Stop::Torch(format!("{}: {name} is {what}", place()));
+                let tensor = self
+                    .torch
+                    .plain(object)
+                    .ok_or_else(|| left(&describe_type(object)))?;
+                if tensor.is_negative_view()? {
+                    Err(left("a negative view"))
+                } else {
+                    Ok(tensor)
+                }
+            };
+            let (param, grad) = (plain(&param, "param")?, plain(&grad, "grad")?);
+            let state = match self.state.get_item(param.object())? {
+                Some(entry) => {
+                    State::read(entry.cast().map_err(PyErr::from)?, keys, self.torch, &place)?
+                }
+                None => keys.names().is_empty().then(State::none),
+            };
+            let fresh = state.is_none();
+            members.push(Member {
+                group: number,
+                index,
+                param,
+                grad,
+                fresh,
+                state: state.unwrap_or_else(State::none),
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes the state of the fresh members and enters it, all or nothing.
+    fn make_state<R, const C: usize, const S: usize>(
+        &self,
+        groups: &[Shared<'py, R, C, S>],
+        members: &mut [Member<'py, S>],
+    ) -> Result<(), Stop> {
+        let mut made = Vec::new();
+        for member in members.iter_mut().filter(|member| member.fresh) {
+            let Shared { options, keys, .. } = &groups[member.group];
+            let names = PyList::new(self.py, keys.names())?;
+            let entry = self
+                .new_state
+                .call1((member.param.object(), options.dict(), names))?;
+            let entry = entry.cast_into::<PyDict>().map_err(PyErr::from)?;
+            let state = State::read(&entry, keys, self.torch, &|| options.place_of(member.index))?;
+            member.state = state.unwrap_or_else(State::none);
+            made.push((member.param.clone(), entry));
+        }
+        for (param, entry) in made {
+            // A lookup by subscript, which makes the entry of a defaultdict.
+            self.state
+                .as_any()
+                .get_item(param.object())?
+                .cast::<PyDict>()
+                .map_err(PyErr::from)?
+                .update(entry.as_mapping())?;
+        }
+        Ok(())
+    }
+
+    /// The memory of a member's tensors, of one shape.
+    fn operands<'a, const S: usize>(
+        &self,
+        member: &'a Member<'py, S>,
+        names: [&'static str; S],
+        options: &GroupOptions<'py>,
+    ) -> Result<Operands<'a, S>, Stop> {
+        let place = || options.place_of(member.index);
+        // A tensor that has no plain memory (sparse, meta, quantized) is torch's.
+        let view = |tensor: &'a Tensor<'py>, name: &str| -> Result<View<'a>, Stop> {
+            self.torch
+                .view(tensor)
+                .map_err(|error| Stop::Torch(format!("{}: {name}: {error}", place())))
+        };
+        let optional = |tensor: &'a Option<Tensor<'py>>, name: &str| {
+            tensor.as_ref().map(|tensor| view(tensor, name)).transpose()
+        };
+        let mut slots = names.map(|name| Slot { name, view: None });
+        for (slot, tensor) in slots.iter_mut().zip(&member.state.slots) {
+            slot.view = optional(tensor, slot.name)?;
+        }
+        let operands = Operands {
+            param: view(&member.param, "param")?,
+            grad: view(&member.grad, "grad")?,
+            slots,
+            step: optional(&member.state.step, "step")?,
+        };
+        operands.check_shapes(place)?;
+        Ok(operands)
+    }
+}
+
+fn refused<const S: usize>(
+    member: &Member<'_, S>,
+    options: &GroupOptions<'_>,
+    (name, refusal): (&str, Refusal),
+) -> Stop {
+    Stop::Torch(format!(
+        "{}: {name} {refusal}",
+        options.place_of(member.index)
+    ))
+}

@@ -1,0 +1,46 @@
+//! What an optimizer is: one update rule, and where its options come from.
+
+use crate::error::Error;
+use crate::number::Number;
+
+/// An update rule: what happens to one element of a parameter in one step.
+///
+/// A rule knows its formula and nothing else. Missing gradients, memory layouts, groups, devices, threads and the sign
+/// of the gradient under `maximize` belong to the driver.
+///
+/// `C` is the number of coefficients of a step, `S` the number of state buffers (slots).
+pub trait Rule<const C: usize, const S: usize>: Copy + Send + Sync {
+    /// The name under which a face asks for the rule.
+    const NAME: &'static str;
+    /// The names of the coefficients, in the order of [`coeffs`](Rule::coeffs).
+    const COEFFS: [&'static str; C];
+    /// The names of the slots, as in torch's `state_dict`.
+    const SLOTS: [&'static str; S];
+    /// Whether the state of a parameter counts its steps under the name `step`.
+    const COUNTED: bool;
+
+    /// The rule under the options of one parameter group.
+    fn read(options: &dyn Options) -> Result<Self, Error>;
+
+    /// The scalars of a step.
+    ///
+    /// `step` counts this parameter's own updates from 1, this one included. A rule that is not
+    /// [`COUNTED`](Rule::COUNTED) sees 1 while its slots are new, and 2 ever after.
+    fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; C];
+
+    /// Which slots exist under these options.
+    fn live(&self) -> [bool; S];
+
+    /// The new element and its new slots. A slot that is not live comes as 0 and is not stored.
+    fn update<T: Number>(&self, coeffs: [T; C], param: T, grad: T, slots: [T; S]) -> (T, [T; S]);
+}
+
+/// The options of one parameter group, however a face keeps them.
+pub trait Options {
+    /// A number.
+    fn number(&self, name: &'static str) -> Result<f64, Error>;
+    /// Two numbers.
+    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error>;
+    /// True or false.
+    fn flag(&self, name: &'static str) -> Result<bool, Error>;
+}

@@ -1,0 +1,58 @@
+//! Adagrad.
+
+use super::terms::coupled_decay;
+use crate::error::Error;
+use crate::number::Number;
+use crate::rule::{Options, Rule};
+
+/// Adagrad (Duchi, Hazan and Singer, 2011), torch's form.
+///
+/// ```text
+/// g = grad + weight_decay * param
+/// sum += g^2
+/// param -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(sum) + eps)         t counts steps from 1
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adagrad {
+    lr_decay: f64,
+    eps: f64,
+    weight_decay: f64,
+}
+
+impl Rule<3, 1> for Adagrad {
+    const NAME: &'static str = "adagrad";
+    const COEFFS: [&'static str; 3] = ["lr", "eps", "weight_decay"];
+    const SLOTS: [&'static str; 1] = ["sum"];
+    const COUNTED: bool = true;
+
+    fn read(options: &dyn Options) -> Result<Self, Error> {
+        Ok(Self {
+            lr_decay: options.number("lr_decay")?,
+            eps: options.number("eps")?,
+            weight_decay: options.number("weight_decay")?,
+        })
+    }
+
+    fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 3] {
+        let one = N::lit(1.0);
+        let lr = lr / (one + (step - one) * N::lit(self.lr_decay));
+        [lr, N::lit(self.eps), N::lit(self.weight_decay)]
+    }
+
+    fn live(&self) -> [bool; 1] {
+        [true]
+    }
+
+    #[inline(always)]
+    fn update<T: Number>(
+        &self,
+        [lr, eps, weight_decay]: [T; 3],
+        param: T,
+        grad: T,
+        [sum]: [T; 1],
+    ) -> (T, [T; 1]) {
+        let grad = coupled_decay(self.weight_decay != 0.0, weight_decay, param, grad);
+        let sum = grad.fma(grad, sum);
+        ((-lr).fma(grad / (sum.sqrt() + eps), param), [sum])
+    }
+}

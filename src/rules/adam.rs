@@ -1,0 +1,112 @@
+//! Adam and AdamW.
+
+use super::terms::{coupled_decay, moving_average, moving_average_of_squares};
+use crate::error::Error;
+use crate::number::Number;
+use crate::rule::{Options, Rule};
+
+/// Adam (Kingma and Ba, 2015), with AMSGrad (Reddi, Kale and Kumar, 2018) and decoupled weight decay (AdamW, Loshchilov
+/// and Hutter, 2019) as options, torch's form.
+///
+/// ```text
+/// param *= 1 - lr * weight_decay              (decoupled)
+/// g = grad + weight_decay * param             (else)
+/// m = beta1 * m + (1 - beta1) * g
+/// v = beta2 * v + (1 - beta2) * g^2
+/// x = max(x, v)                               (amsgrad; then x takes the place of v below)
+/// param -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)       t counts steps from 1
+/// ```
+///
+/// The last line is computed with `sqrt(1 - beta2^t)` multiplied through, which spares a division and a rounding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adam {
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    weight_decay: f64,
+    amsgrad: bool,
+    decoupled: bool,
+}
+
+impl Rule<7, 3> for Adam {
+    const NAME: &'static str = "adam";
+    const COEFFS: [&'static str; 7] = [
+        "rate",
+        "beta1",
+        "beta1_rest",
+        "beta2",
+        "beta2_rest",
+        "eps",
+        "decay",
+    ];
+    const SLOTS: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
+    const COUNTED: bool = true;
+
+    fn read(options: &dyn Options) -> Result<Self, Error> {
+        let [beta1, beta2] = options.pair("betas")?;
+        Ok(Self {
+            beta1,
+            beta2,
+            eps: options.number("eps")?,
+            weight_decay: options.number("weight_decay")?,
+            amsgrad: options.flag("amsgrad")?,
+            decoupled: options.flag("decoupled_weight_decay")?,
+        })
+    }
+
+    fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 7] {
+        let one = N::lit(1.0);
+        let (beta1, beta2, weight_decay) = (
+            N::lit(self.beta1),
+            N::lit(self.beta2),
+            N::lit(self.weight_decay),
+        );
+        let root = (one - beta2.pow(step)).sqrt();
+        let rate = lr / (one - beta1.pow(step)) * root;
+        let decay = if self.decoupled {
+            one - lr * weight_decay
+        } else {
+            weight_decay
+        };
+        [
+            rate,
+            beta1,
+            one - beta1,
+            beta2,
+            one - beta2,
+            N::lit(self.eps) * root,
+            decay,
+        ]
+    }
+
+    fn live(&self) -> [bool; 3] {
+        [true, true, self.amsgrad]
+    }
+
+    #[inline(always)]
+    fn update<T: Number>(
+        &self,
+        [rate, beta1, rest1, beta2, rest2, eps, decay]: [T; 7],
+        param: T,
+        grad: T,
+        [mean, square, largest]: [T; 3],
+    ) -> (T, [T; 3]) {
+        let decays = self.weight_decay != 0.0;
+        let param = if decays && self.decoupled {
+            param * decay
+        } else {
+            param
+        };
+        let grad = coupled_decay(decays && !self.decoupled, decay, param, grad);
+        let mean = moving_average(self.beta1, [beta1, rest1], mean, grad);
+        let square = moving_average_of_squares([beta2, rest2], square, grad);
+        let (largest, square_used) = if self.amsgrad {
+            let largest = largest.max(square);
+            (largest, largest)
+        } else {
+            (largest, square)
+        };
+        let param = (-rate).fma(mean / (square_used.sqrt() + eps), param);
+        (param, [mean, square, largest])
+    }
+}

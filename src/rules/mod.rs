@@ -1,0 +1,45 @@
+//! The update rules: one file an optimizer, and the one list of them.
+
+mod adagrad;
+mod adam;
+mod rmsprop;
+mod sgd;
+mod terms;
+
+pub use adagrad::Adagrad;
+pub use adam::Adam;
+pub use rmsprop::RmsProp;
+pub use sgd::Sgd;
+
+use crate::error::Error;
+use crate::rule::Rule;
+
+/// Something to do with a rule whose type is known only by its name.
+pub trait Visitor {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output;
+}
+
+macro_rules! list {
+    ($($rule:ty),+ $(,)?) => {
+        /// The names of all rules.
+        pub fn names() -> Vec<&'static str> {
+            vec![$(<$rule as Rule<_, _>>::NAME),+]
+        }
+
+        /// Calls `visitor` with the rule of this name.
+        pub fn visit<V: Visitor>(name: &str, visitor: V) -> Result<V::Output, Error> {
+            $(
+                if name == <$rule as Rule<_, _>>::NAME {
+                    return Ok(visitor.visit::<$rule, _, _>());
+                }
+            )+
+            Err(Error::UnknownRule { found: name.to_owned(), expected: names() })
+        }
+    };
+}
+
+list![Adagrad, Adam, RmsProp, Sgd];

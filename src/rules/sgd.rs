@@ -1,0 +1,69 @@
+//! Stochastic gradient descent with momentum.
+
+use super::terms::coupled_decay;
+use crate::error::Error;
+use crate::number::Number;
+use crate::rule::{Options, Rule};
+
+/// Gradient descent, optionally with heavy-ball or Nesterov momentum (Sutskever et al., 2013), torch's form.
+///
+/// ```text
+/// g = grad + weight_decay * param
+/// v = momentum * v + (1 - dampening) * g      (v = g in the first step)
+/// param -= lr * (g + momentum * v   if nesterov,   else v)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sgd {
+    momentum: f64,
+    dampening: f64,
+    weight_decay: f64,
+    nesterov: bool,
+}
+
+impl Rule<4, 1> for Sgd {
+    const NAME: &'static str = "sgd";
+    const COEFFS: [&'static str; 4] = ["lr", "momentum", "intake", "weight_decay"];
+    const SLOTS: [&'static str; 1] = ["momentum_buffer"];
+    const COUNTED: bool = false;
+
+    fn read(options: &dyn Options) -> Result<Self, Error> {
+        Ok(Self {
+            momentum: options.number("momentum")?,
+            dampening: options.number("dampening")?,
+            weight_decay: options.number("weight_decay")?,
+            nesterov: options.flag("nesterov")?,
+        })
+    }
+
+    fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 4] {
+        let one = N::lit(1.0);
+        // A new buffer holds 0, so an undamped intake makes v = g of it.
+        let intake = N::if_equal(step, one, one, one - N::lit(self.dampening));
+        [lr, N::lit(self.momentum), intake, N::lit(self.weight_decay)]
+    }
+
+    fn live(&self) -> [bool; 1] {
+        [self.momentum != 0.0]
+    }
+
+    #[inline(always)]
+    fn update<T: Number>(
+        &self,
+        [lr, momentum, intake, weight_decay]: [T; 4],
+        param: T,
+        grad: T,
+        [buffer]: [T; 1],
+    ) -> (T, [T; 1]) {
+        let grad = coupled_decay(self.weight_decay != 0.0, weight_decay, param, grad);
+        if self.momentum == 0.0 {
+            return ((-lr).fma(grad, param), [buffer]);
+        }
+        let buffer = intake.fma(grad, momentum * buffer);
+        let direction = if self.nesterov {
+            momentum.fma(buffer, grad)
+        } else {
+            buffer
+        };
+        ((-lr).fma(direction, param), [buffer])
+    }
+}

@@ -1,0 +1,64 @@
+//! Formulae that several rules share.
+
+use crate::number::Number;
+
+/// Coupled (L2) weight decay: the gradient of the loss with `weight_decay / 2 * param^2` added.
+///
+/// Without decay the gradient passes untouched: `0 * param` would make a NaN of an infinite parameter.
+#[inline(always)]
+pub fn coupled_decay<T: Number>(decays: bool, weight_decay: T, param: T, grad: T) -> T {
+    if decays {
+        weight_decay.fma(param, grad)
+    } else {
+        grad
+    }
+}
+
+/// The moving average `decay * average + (1 - decay) * value`, measured from the nearer end, as `torch.lerp`: exact
+/// where an end is reached, and without the drift that two rounded weights with a sum beside 1 would give.
+#[inline(always)]
+pub fn moving_average<T: Number>(
+    host_decay: f64,
+    [decay, rest]: [T; 2],
+    average: T,
+    value: T,
+) -> T {
+    let way = value - average;
+    if host_decay > 0.5 {
+        way.fma(rest, average)
+    } else {
+        way.fma(-decay, value)
+    }
+}
+
+/// The moving average of squares, `decay * average + (1 - decay) * value^2`. Summed and not interpolated, so that an
+/// average which once overflowed stays infinite, as in torch, and does not become NaN.
+#[inline(always)]
+pub fn moving_average_of_squares<T: Number>([decay, rest]: [T; 2], average: T, value: T) -> T {
+    (rest * value).fma(value, decay * average)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_decay_keeps_the_gradient_beside_an_infinite_parameter() {
+        assert_eq!(coupled_decay(false, 0.0_f32, f32::INFINITY, 2.0), 2.0);
+        assert_eq!(coupled_decay(true, 0.5_f32, 4.0, 2.0), 4.0);
+    }
+
+    #[test]
+    fn an_average_without_memory_is_the_value() {
+        assert_eq!(moving_average(0.0, [0.0_f32, 1.0], 1e8, 0.1), 0.1);
+        assert_eq!(moving_average(1.0, [1.0_f32, 0.0], 0.1, 1e8), 0.1);
+    }
+
+    #[test]
+    fn an_overflowed_average_of_squares_stays_infinite() {
+        assert_eq!(
+            moving_average_of_squares([0.999_f32, 0.001], f32::INFINITY, 1.0),
+            f32::INFINITY
+        );
+    }
+}
