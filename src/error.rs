@@ -46,8 +46,8 @@ pub enum Error {
         found: Vec<&'static str>,
     },
 
-    /// A state entry is not a tensor.
-    #[error("{place}: state {name:?} is {found}, expected a tensor")]
+    /// A state entry is not of its type.
+    #[error("{place}: state {name:?} is {found}, expected {expected}")]
     StateType {
         /// The parameter.
         place: String,
@@ -55,6 +55,19 @@ pub enum Error {
         name: &'static str,
         /// What it is.
         found: String,
+        /// What it has to be.
+        expected: &'static str,
+    },
+
+    /// A tensor's memory was freed.
+    #[error("{place}: {name} has {expected} elements and its storage is empty")]
+    FreedStorage {
+        /// The parameter.
+        place: String,
+        /// `param`, `grad` or the state entry's name.
+        name: &'static str,
+        /// The number of elements.
+        expected: usize,
     },
 
     /// A gradient or a state entry is not of the parameter's shape.

@@ -8,12 +8,7 @@ use core::ops::{Add, Div, Mul, Neg, Sub};
 /// Every operation rounds once and in the same way on every instruction set, so a result does not depend on the
 /// machine, the number of threads or an element's place in a block.
 pub trait Number:
-    Copy
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {
     /// The nearest number to `value`.
     fn lit(value: f64) -> Self;
@@ -49,11 +44,7 @@ macro_rules! float {
 
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                if self > other || self.is_nan() {
-                    self
-                } else {
-                    other
-                }
+                if self > other || self.is_nan() { self } else { other }
             }
 
             #[inline(always)]
@@ -89,10 +80,7 @@ mod tests {
     #[test]
     fn fma_rounds_once() {
         let nearly_one = 1.0_f32 + f32::EPSILON;
-        assert_eq!(
-            nearly_one.fma(nearly_one, -1.0),
-            2.0 * f32::EPSILON + f32::EPSILON * f32::EPSILON
-        );
+        assert_eq!(nearly_one.fma(nearly_one, -1.0), 2.0 * f32::EPSILON + f32::EPSILON * f32::EPSILON);
     }
 
     #[test]

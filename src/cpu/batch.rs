@@ -30,12 +30,7 @@ pub struct Group<R, const C: usize> {
 impl<R, const C: usize> Group<R, C> {
     /// A group that steps by `rule` at the learning rate `lr`, uphill if `maximize`.
     pub fn new(rule: R, lr: f64, maximize: bool) -> Self {
-        Self {
-            rule,
-            lr,
-            sign: if maximize { -1.0 } else { 1.0 },
-            last: None,
-        }
+        Self { rule, lr, sign: if maximize { -1.0 } else { 1.0 }, last: None }
     }
 
     fn coeffs<const S: usize>(&mut self, step: f64) -> [f64; C]
@@ -84,11 +79,7 @@ unsafe impl<R: Sync, const C: usize, const S: usize> Sync for Task<R, C, S> {}
 impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
     /// A step over nothing yet.
     pub fn new() -> Self {
-        Self {
-            tasks: Vec::new(),
-            accesses: Vec::new(),
-            memory: PhantomData,
-        }
+        Self { tasks: Vec::new(), accesses: Vec::new(), memory: PhantomData }
     }
 
     /// Adds a parameter of `group`. `fresh` says, where the rule keeps no count, that the slots are new.
@@ -113,11 +104,7 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
                     _ => f64::from(step.data().cast::<f32>().read_unaligned()),
                 }
             };
-            Count {
-                at: step.data(),
-                dtype: step.dtype(),
-                value: before + 1.0,
-            }
+            Count { at: step.data(), dtype: step.dtype(), value: before + 1.0 }
         });
         let step = match &count {
             Some(count) => count.value,
@@ -141,10 +128,7 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
 
     /// The step, ready to run; `None` if two of its tensors share memory that it writes.
     pub fn ready(mut self) -> Option<Ready<'a, R, C, S>> {
-        (!overlapping(&mut self.accesses)).then_some(Ready {
-            tasks: self.tasks,
-            memory: PhantomData,
-        })
+        (!overlapping(&mut self.accesses)).then_some(Ready { tasks: self.tasks, memory: PhantomData })
     }
 }
 
@@ -217,9 +201,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Task<R, C, S> {
             let run = Run {
                 param: self.param.cast::<T>().add(offset),
                 grad: self.grad.cast::<T>().add(offset),
-                slots: self
-                    .slots
-                    .map(|slot| slot.map(|slot| slot.cast::<T>().add(offset))),
+                slots: self.slots.map(|slot| slot.map(|slot| slot.cast::<T>().add(offset))),
                 len: part.len(),
             };
             isa.sweep(&self.rule, self.coeffs.map(T::lit), T::lit(self.sign), run);

@@ -42,12 +42,7 @@ impl Isa {
     /// The fastest that this machine has; found once.
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| {
-            Isa::available()
-                .into_iter()
-                .next_back()
-                .unwrap_or(Isa(Set::Baseline))
-        })
+        *BEST.get_or_init(|| Isa::available().into_iter().next_back().unwrap_or(Isa(Set::Baseline)))
     }
 
     /// [`sweep`] under this instruction set.

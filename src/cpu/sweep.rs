@@ -60,12 +60,7 @@ unsafe fn block<T: Number, R: Rule<C, S>, const C: usize, const S: usize>(
     let zero = T::lit(0.0);
     let mut slots = [[zero; LANES]; S];
     // SAFETY: the caller's promise, for all loads here.
-    let (mut param, grad) = unsafe {
-        (
-            load(run.param.add(at), count),
-            load(run.grad.add(at), count),
-        )
-    };
+    let (mut param, grad) = unsafe { (load(run.param.add(at), count), load(run.grad.add(at), count)) };
     for (lanes, from) in slots.iter_mut().zip(run.slots) {
         if let Some(from) = from {
             // SAFETY: as above.
@@ -106,13 +101,7 @@ unsafe fn load<T: Number>(from: *const T, count: usize) -> [T; LANES] {
     }
     let mut lanes = [T::lit(0.0); LANES];
     // SAFETY: the caller's promise; bytes, because `from` may be unaligned.
-    unsafe {
-        core::ptr::copy_nonoverlapping(
-            from.cast::<u8>(),
-            lanes.as_mut_ptr().cast(),
-            count * size_of::<T>(),
-        )
-    };
+    unsafe { core::ptr::copy_nonoverlapping(from.cast::<u8>(), lanes.as_mut_ptr().cast(), count * size_of::<T>()) };
     lanes
 }
 
@@ -128,11 +117,5 @@ unsafe fn store<T: Number>(to: *mut T, lanes: &[T; LANES], count: usize) {
         return unsafe { to.cast::<[T; LANES]>().write_unaligned(*lanes) };
     }
     // SAFETY: the caller's promise; bytes, because `to` may be unaligned.
-    unsafe {
-        core::ptr::copy_nonoverlapping(
-            lanes.as_ptr().cast::<u8>(),
-            to.cast(),
-            count * size_of::<T>(),
-        )
-    };
+    unsafe { core::ptr::copy_nonoverlapping(lanes.as_ptr().cast::<u8>(), to.cast(), count * size_of::<T>()) };
 }

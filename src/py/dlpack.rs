@@ -75,11 +75,7 @@ impl Reader {
             .map_err(|_| lacks("torch.Tensor has no __dlpack_c_exchange_api__"))?
             .cast_into::<PyCapsule>()
             .map_err(|_| lacks("torch.Tensor.__dlpack_c_exchange_api__ is not a capsule"))?;
-        let mut header = capsule
-            .pointer_checked(Some(c"dlpack_exchange_api"))?
-            .as_ptr()
-            .cast_const()
-            .cast::<Header>();
+        let mut header = capsule.pointer_checked(Some(c"dlpack_exchange_api"))?.as_ptr().cast_const().cast::<Header>();
         // A newer major version may carry the one we know behind it.
         while let Some(known) = NonNull::new(header.cast_mut()) {
             // SAFETY: a capsule of this name holds such a header, which lives as long as the process.
@@ -87,9 +83,7 @@ impl Reader {
             if *major == 1 {
                 // SAFETY: the header of version 1 is the head of this struct.
                 let read = unsafe { known.cast::<Api>().as_ref() }.dltensor_from_py_object;
-                return read
-                    .map(Self)
-                    .ok_or_else(|| lacks("this torch leaves out dltensor_from_py_object_no_sync"));
+                return read.map(Self).ok_or_else(|| lacks("this torch leaves out dltensor_from_py_object_no_sync"));
             }
             header = *older;
         }
@@ -111,11 +105,7 @@ impl Reader {
             data: core::ptr::null_mut(),
             device: DlDevice { kind: 0, id: 0 },
             ndim: 0,
-            dtype: DlDataType {
-                code: 0,
-                bits: 0,
-                lanes: 0,
-            },
+            dtype: DlDataType { code: 0, bits: 0, lanes: 0 },
             shape: core::ptr::null(),
             strides: core::ptr::null(),
             byte_offset: 0,
@@ -125,15 +115,9 @@ impl Reader {
             return Err(PyErr::fetch(tensor.py()));
         }
         if raw.ndim > 0 && (raw.shape.is_null() || raw.strides.is_null()) {
-            return Err(PyRuntimeError::new_err(
-                "torch described a tensor without its shape or strides",
-            ));
+            return Err(PyRuntimeError::new_err("torch described a tensor without its shape or strides"));
         }
-        let device = if raw.device.kind == CPU {
-            Device::Cpu
-        } else {
-            Device::Other(raw.device.kind)
-        };
+        let device = if raw.device.kind == CPU { Device::Cpu } else { Device::Other(raw.device.kind) };
         // SAFETY: `ndim` sizes and strides lie at these pointers, in the tensor that the caller keeps unchanged.
         let (shape, strides) = unsafe { (dims(raw.shape, raw.ndim), dims(raw.strides, raw.ndim)) };
         let data = raw.data.cast::<u8>().wrapping_add(raw.byte_offset as usize);
@@ -159,9 +143,7 @@ fn dtype(raw: &DlDataType) -> Dtype {
         (FLOAT, 32, 1) => Dtype::F32,
         (FLOAT, 16, 1) => Dtype::Other("float16"),
         (BFLOAT, 16, 1) => Dtype::Other("bfloat16"),
-        (code, ..) if code == FLOAT || code == BFLOAT => {
-            Dtype::Other("another floating-point type")
-        }
+        (code, ..) if code == FLOAT || code == BFLOAT => Dtype::Other("another floating-point type"),
         _ => Dtype::Other("not of floating-point type"),
     }
 }

@@ -10,11 +10,9 @@ impl From<Error> for PyErr {
         let message = error.to_string();
         match error {
             Error::UnknownRule { .. } => PyValueError::new_err(message),
-            Error::MissingOption { .. } | Error::MissingState { .. } => {
-                PyKeyError::new_err(message)
-            }
+            Error::MissingOption { .. } | Error::MissingState { .. } => PyKeyError::new_err(message),
             Error::OptionType { .. } | Error::StateType { .. } => PyTypeError::new_err(message),
-            Error::Shape { .. } => PyRuntimeError::new_err(message),
+            Error::FreedStorage { .. } | Error::Shape { .. } => PyRuntimeError::new_err(message),
         }
     }
 }

@@ -9,14 +9,15 @@ use crate::rule::Options;
 
 /// A parameter group.
 pub struct GroupOptions<'py> {
+    torch: &'py Torch,
     group: Bound<'py, PyDict>,
     index: usize,
 }
 
 impl<'py> GroupOptions<'py> {
     /// The group `param_groups[index]`.
-    pub fn new(group: Bound<'py, PyDict>, index: usize) -> Self {
-        Self { group, index }
+    pub fn new(torch: &'py Torch, group: Bound<'py, PyDict>, index: usize) -> Self {
+        Self { torch, group, index }
     }
 
     /// The dict.
@@ -37,25 +38,15 @@ impl<'py> GroupOptions<'py> {
     /// The name of a parameter in a message, with the name that the user gave it, if any.
     pub fn place_of(&self, param: usize) -> String {
         let place = format!("{}['params'][{param}]", self.place());
-        match self
-            .group
-            .get_item("param_names")
-            .ok()
-            .flatten()
-            .and_then(|names| names.get_item(param).ok())
-        {
+        match self.group.get_item("param_names").ok().flatten().and_then(|names| names.get_item(param).ok()) {
             Some(name) => format!("{place} ({name})"),
             None => place,
         }
     }
 
     /// An option under which only torch's own code steps.
-    pub fn torch_only(&self, torch: &Torch) -> PyResult<Option<&'static str>> {
-        let set = |name: &str| {
-            self.group
-                .get_item(name)?
-                .map_or(Ok(false), |value| value.is_truthy())
-        };
+    pub fn torch_only(&self) -> PyResult<Option<&'static str>> {
+        let set = |name: &str| self.group.get_item(name)?.map_or(Ok(false), |value| value.is_truthy());
         if set("differentiable")? {
             return Ok(Some("differentiable=True"));
         }
@@ -63,12 +54,7 @@ impl<'py> GroupOptions<'py> {
             return Ok(Some("capturable=True"));
         }
         // torch refuses it for some optimizers, in its own words.
-        if set("foreach")?
-            && self
-                .group
-                .get_item("lr")?
-                .is_some_and(|lr| torch.is_tensor(&lr).unwrap_or(false))
-        {
+        if set("foreach")? && self.group.get_item("lr")?.map_or(Ok(false), |lr| self.torch.is_tensor(&lr))? {
             return Ok(Some("foreach=True and a tensor lr"));
         }
         Ok(None)
@@ -76,43 +62,40 @@ impl<'py> GroupOptions<'py> {
 
     fn value(&self, name: &'static str) -> Result<Bound<'py, PyAny>, Error> {
         let found = self.group.get_item(name).ok().flatten();
-        found.ok_or_else(|| Error::MissingOption {
-            place: self.place(),
-            name,
-        })
+        found.ok_or_else(|| Error::MissingOption { place: self.place(), name })
+    }
+
+    fn float(&self, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+        if self.torch.is_tensor(value)? {
+            // Not `float(value)`, which warns where the tensor requires a gradient.
+            return value.call_method0("item")?.extract();
+        }
+        value.extract()
     }
 
     fn wrong(&self, name: &'static str, value: &Bound<'_, PyAny>, expected: &'static str) -> Error {
-        Error::OptionType {
-            place: self.place(),
-            name,
-            found: describe(value),
-            expected,
-        }
+        Error::OptionType { place: self.place(), name, found: describe(value), expected }
     }
 }
 
 impl Options for GroupOptions<'_> {
     fn number(&self, name: &'static str) -> Result<f64, Error> {
         let value = self.value(name)?;
-        // Calls `__float__`, so a one-element tensor is a number.
-        value
-            .extract()
-            .map_err(|_| self.wrong(name, &value, "a number"))
+        self.float(&value).map_err(|_| self.wrong(name, &value, "a number"))
     }
 
     fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
         let value = self.value(name)?;
-        value
-            .extract()
-            .map_err(|_| self.wrong(name, &value, "two numbers"))
+        let both = || -> PyResult<[f64; 2]> {
+            let [first, second] = value.extract::<[Bound<'_, PyAny>; 2]>()?;
+            Ok([self.float(&first)?, self.float(&second)?])
+        };
+        both().map_err(|_| self.wrong(name, &value, "two numbers"))
     }
 
     fn flag(&self, name: &'static str) -> Result<bool, Error> {
         let value = self.value(name)?;
-        value
-            .is_truthy()
-            .map_err(|_| self.wrong(name, &value, "True or False"))
+        value.is_truthy().map_err(|_| self.wrong(name, &value, "True or False"))
     }
 }
 
@@ -127,8 +110,5 @@ pub fn describe(value: &Bound<'_, PyAny>) -> String {
 
 /// The type of a value in a message.
 pub fn describe_type(value: &Bound<'_, PyAny>) -> String {
-    value
-        .get_type()
-        .name()
-        .map_or_else(|_| "an object".to_owned(), |name| format!("of type {name}"))
+    value.get_type().name().map_or_else(|_| "an object".to_owned(), |name| format!("of type {name}"))
 }

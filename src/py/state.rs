@@ -38,10 +38,7 @@ impl<'py, const S: usize> Keys<'py, S> {
         Self {
             step: step.map(|name| PyString::intern(py, name)),
             slots: slots.map(|slot| slot.map(|name| PyString::intern(py, name))),
-            names: step
-                .into_iter()
-                .chain(slots.into_iter().flatten())
-                .collect(),
+            names: step.into_iter().chain(slots.into_iter().flatten()).collect(),
         }
     }
 
@@ -54,10 +51,7 @@ impl<'py, const S: usize> Keys<'py, S> {
 impl<'py, const S: usize> State<'py, S> {
     /// No tensors.
     pub fn none() -> Self {
-        Self {
-            step: None,
-            slots: [const { None }; S],
-        }
+        Self { step: None, slots: [const { None }; S] }
     }
 
     /// The tensors of an entry; `None` if it has none of those that the rule keeps. `place` names the parameter.
@@ -81,23 +75,15 @@ impl<'py, const S: usize> State<'py, S> {
             found.push(name);
             match torch.plain(&value) {
                 Some(tensor) => Ok(Some(tensor)),
-                None if torch.is_tensor(&value)? => Err(Stop::Torch(format!(
-                    "{}: {name} is {}",
-                    place(),
-                    describe_type(&value)
-                ))),
-                None => Err(Error::StateType {
-                    place: place(),
-                    name,
-                    found: describe(&value),
+                None if torch.is_tensor(&value)? => {
+                    Err(Stop::Torch(format!("{}: {name} is {}", place(), describe_type(&value))))
                 }
-                .into()),
+                None => {
+                    Err(Error::StateType { place: place(), name, found: describe(&value), expected: "a tensor" }.into())
+                }
             }
         };
-        let mut state = Self {
-            step: get(&keys.step)?,
-            slots: [const { None }; S],
-        };
+        let mut state = Self { step: get(&keys.step)?, slots: [const { None }; S] };
         for (slot, key) in state.slots.iter_mut().zip(&keys.slots) {
             *slot = get(key)?;
         }
@@ -105,12 +91,7 @@ impl<'py, const S: usize> State<'py, S> {
             None => Ok(Some(state)),
             Some(_) if found.is_empty() => Ok(None),
             // torch looks its entries up one by one, and fails at the same one.
-            Some(name) => Err(Error::MissingState {
-                place: place(),
-                name,
-                found,
-            }
-            .into()),
+            Some(name) => Err(Error::MissingState { place: place(), name, found }.into()),
         }
     }
 

@@ -4,14 +4,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::options::{GroupOptions, describe_type};
+use super::options::{GroupOptions, describe, describe_type};
 use super::state::{Keys, State};
 use super::torch::{Tensor, Torch};
-use crate::cpu::{Batch, Group};
+use crate::cpu::{Batch, Group, Ready};
 use crate::error::Error;
 use crate::rule::{Options, Rule};
 use crate::rules::{self, Visitor};
-use crate::tensor::{Operands, Refusal, Slot, View};
+use crate::tensor::{Operands, Slot, View};
 
 /// Steps on all parameters that have a gradient, by the update rule named `rule`.
 ///
@@ -28,17 +28,7 @@ pub fn step(
     new_state: Bound<'_, PyAny>,
     threads: usize,
 ) -> PyResult<Option<String>> {
-    rules::visit(
-        rule,
-        Step {
-            py,
-            torch: Torch::get(py)?,
-            param_groups,
-            state,
-            new_state,
-            threads,
-        },
-    )?
+    rules::visit(rule, Step { py, torch: Torch::get(py)?, param_groups, state, new_state, threads })?
 }
 
 struct Step<'py> {
@@ -111,31 +101,11 @@ impl<'py> Step<'py> {
         }
         if members.iter().any(|member| member.fresh) {
             // All else is checked before the first state is made, so that a step left to torch makes none.
-            for member in &members {
-                let group = &groups[member.group];
-                let refusal = self
-                    .operands::<S>(member, R::SLOTS, &group.options)?
-                    .refusal();
-                refusal.map_or(Ok(()), |refusal| {
-                    Err(refused(member, &group.options, refusal))
-                })?;
-            }
+            self.check(&mut groups, &members)?;
             self.make_state(&groups, &mut members)?;
         }
-        let mut batch = Batch::new();
-        for member in &members {
-            let group = &mut groups[member.group];
-            let operands = self.operands(member, R::SLOTS, &group.options)?;
-            batch
-                .push(&mut group.step, member.fresh, &operands)
-                .map_err(|refusal| refused(member, &group.options, refusal))?;
-        }
-        let ready = batch
-            .ready()
-            .ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))?;
-        let written = members
-            .iter()
-            .flat_map(|member| core::iter::once(&member.param).chain(member.state.tensors()));
+        let ready = self.check(&mut groups, &members)?;
+        let written = members.iter().flat_map(|member| core::iter::once(&member.param).chain(member.state.tensors()));
         // Before the write, so that an objection of torch's comes in time.
         self.torch.increment_version(self.py, written)?;
         let threads = self.threads;
@@ -148,17 +118,13 @@ impl<'py> Step<'py> {
         index: usize,
         group: Bound<'py, PyAny>,
     ) -> Result<Shared<'py, R, C, S>, Stop> {
-        let options = GroupOptions::new(group.cast_into::<PyDict>().map_err(PyErr::from)?, index);
-        if let Some(reason) = options.torch_only(self.torch)? {
+        let options = GroupOptions::new(self.torch, group.cast_into::<PyDict>().map_err(PyErr::from)?, index);
+        if let Some(reason) = options.torch_only()? {
             return Err(Stop::Torch(format!("{} has {reason}", options.place())));
         }
         let rule = R::read(&options)?;
         let step = Group::new(rule, options.number("lr")?, options.flag("maximize")?);
-        Ok(Shared {
-            keys: Keys::of(self.py, &rule),
-            options,
-            step,
-        })
+        Ok(Shared { keys: Keys::of(self.py, &rule), options, step })
     }
 
     /// Adds the parameters of a group that have a gradient.
@@ -176,32 +142,17 @@ impl<'py> Step<'py> {
             let place = || options.place_of(index);
             let plain = |object: &Bound<'py, PyAny>, name: &str| {
                 let left = |what: &str| Stop::Torch(format!("{}: {name} is {what}", place()));
-                let tensor = self
-                    .torch
-                    .plain(object)
-                    .ok_or_else(|| left(&describe_type(object)))?;
-                if tensor.is_negative_view()? {
-                    Err(left("a negative view"))
-                } else {
-                    Ok(tensor)
-                }
+                let tensor = self.torch.plain(object).ok_or_else(|| left(&describe_type(object)))?;
+                if tensor.is_negative_view()? { Err(left("a negative view")) } else { Ok(tensor) }
             };
             let (param, grad) = (plain(&param, "param")?, plain(&grad, "grad")?);
-            let state = match self.state.get_item(param.object())? {
-                Some(entry) => {
-                    State::read(entry.cast().map_err(PyErr::from)?, keys, self.torch, &place)?
-                }
+            let entry = if keys.names().is_empty() { None } else { self.state.get_item(param.object())? };
+            let state = match entry {
+                Some(entry) => State::read(as_dict(&entry, &place)?, keys, self.torch, &place)?,
                 None => keys.names().is_empty().then(State::none),
             };
             let fresh = state.is_none();
-            members.push(Member {
-                group: number,
-                index,
-                param,
-                grad,
-                fresh,
-                state: state.unwrap_or_else(State::none),
-            });
+            members.push(Member { group: number, index, param, grad, fresh, state: state.unwrap_or_else(State::none) });
         }
         Ok(())
     }
@@ -216,24 +167,34 @@ impl<'py> Step<'py> {
         for member in members.iter_mut().filter(|member| member.fresh) {
             let Shared { options, keys, .. } = &groups[member.group];
             let names = PyList::new(self.py, keys.names())?;
-            let entry = self
-                .new_state
-                .call1((member.param.object(), options.dict(), names))?;
-            let entry = entry.cast_into::<PyDict>().map_err(PyErr::from)?;
-            let state = State::read(&entry, keys, self.torch, &|| options.place_of(member.index))?;
+            let place = || options.place_of(member.index);
+            let entry = self.new_state.call1((member.param.object(), options.dict(), names))?;
+            let state = State::read(as_dict(&entry, &place)?, keys, self.torch, &place)?;
             member.state = state.unwrap_or_else(State::none);
             made.push((member.param.clone(), entry));
         }
         for (param, entry) in made {
             // A lookup by subscript, which makes the entry of a defaultdict.
-            self.state
-                .as_any()
-                .get_item(param.object())?
-                .cast::<PyDict>()
-                .map_err(PyErr::from)?
-                .update(entry.as_mapping())?;
+            self.state.as_any().get_item(param.object())?.call_method1(intern!(self.py, "update"), (entry,))?;
         }
         Ok(())
+    }
+
+    /// The step, ready to run, if all tensors are in order.
+    fn check<'a, R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        groups: &mut [Shared<'py, R, C, S>],
+        members: &'a [Member<'py, S>],
+    ) -> Result<Ready<'a, R, C, S>, Stop> {
+        let mut batch = Batch::new();
+        for member in members {
+            let Shared { options, step, .. } = &mut groups[member.group];
+            let operands = self.operands(member, R::SLOTS, options)?;
+            batch.push(step, member.fresh, &operands).map_err(|(name, refusal)| {
+                Stop::Torch(format!("{}: {name} {refusal}", options.place_of(member.index)))
+            })?;
+        }
+        batch.ready().ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))
     }
 
     /// The memory of a member's tensors, of one shape.
@@ -244,13 +205,17 @@ impl<'py> Step<'py> {
         options: &GroupOptions<'py>,
     ) -> Result<Operands<'a, S>, Stop> {
         let place = || options.place_of(member.index);
-        // A tensor that has no plain memory (sparse, meta, quantized) is torch's.
-        let view = |tensor: &'a Tensor<'py>, name: &str| -> Result<View<'a>, Stop> {
-            self.torch
-                .view(tensor)
-                .map_err(|error| Stop::Torch(format!("{}: {name}: {error}", place())))
+        let view = |tensor: &'a Tensor<'py>, name: &'static str| -> Result<View<'a>, Stop> {
+            // torch describes no tensor that is not plain memory: sparse, meta, quantized.
+            let view = self.torch.view(tensor).or_else(|_| {
+                Err(Stop::Torch(format!("{}: {name} is not plain memory ({})", place(), tensor.kind()?)))
+            })?;
+            if view.data().is_null() && !view.is_empty() && tensor.is_freed()? {
+                return Err(Error::FreedStorage { place: place(), name, expected: view.len() }.into());
+            }
+            Ok(view)
         };
-        let optional = |tensor: &'a Option<Tensor<'py>>, name: &str| {
+        let optional = |tensor: &'a Option<Tensor<'py>>, name: &'static str| {
             tensor.as_ref().map(|tensor| view(tensor, name)).transpose()
         };
         let mut slots = names.map(|name| Slot { name, view: None });
@@ -268,13 +233,11 @@ impl<'py> Step<'py> {
     }
 }
 
-fn refused<const S: usize>(
-    member: &Member<'_, S>,
-    options: &GroupOptions<'_>,
-    (name, refusal): (&str, Refusal),
-) -> Stop {
-    Stop::Torch(format!(
-        "{}: {name} {refusal}",
-        options.place_of(member.index)
-    ))
+fn as_dict<'a, 'py>(entry: &'a Bound<'py, PyAny>, place: &dyn Fn() -> String) -> Result<&'a Bound<'py, PyDict>, Error> {
+    entry.cast().map_err(|_| Error::StateType {
+        place: place(),
+        name: "entry",
+        found: describe(entry),
+        expected: "a dict",
+    })
 }

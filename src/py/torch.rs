@@ -4,7 +4,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyFloat, PyList, PyType};
 
 use super::dlpack::Reader;
 use crate::tensor::View;
@@ -32,15 +32,8 @@ impl Torch {
             Ok(Self {
                 reader: Reader::of(&tensor)?,
                 tensor: tensor.cast_into::<PyType>()?.unbind(),
-                parameter: py
-                    .import("torch.nn")?
-                    .getattr("Parameter")?
-                    .cast_into::<PyType>()?
-                    .unbind(),
-                increment_version: py
-                    .import("torch.autograd.graph")?
-                    .getattr("increment_version")?
-                    .unbind(),
+                parameter: py.import("torch.nn")?.getattr("Parameter")?.cast_into::<PyType>()?.unbind(),
+                increment_version: py.import("torch.autograd.graph")?.getattr("increment_version")?.unbind(),
             })
         })
     }
@@ -48,14 +41,15 @@ impl Torch {
     /// The object as a plain tensor, if it is one.
     pub fn plain<'py>(&self, object: &Bound<'py, PyAny>) -> Option<Tensor<'py>> {
         let exact = object.get_type_ptr().cast();
-        (exact == self.parameter.as_ptr() || exact == self.tensor.as_ptr())
-            .then(|| Tensor(object.clone()))
+        (exact == self.parameter.as_ptr() || exact == self.tensor.as_ptr()).then(|| Tensor(object.clone()))
     }
 
     /// Whether the object is a tensor, of a subclass too.
     pub fn is_tensor(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
-        // Not `isinstance`, which a class can answer as it likes.
-        object.get_type().is_subclass(self.tensor.bind(object.py()))
+        if object.is_exact_instance_of::<PyFloat>() {
+            return Ok(false);
+        }
+        object.is_instance(self.tensor.bind(object.py()))
     }
 
     /// The memory of a tensor, for as long as the object is borrowed.
@@ -76,9 +70,7 @@ impl Torch {
         tensors: impl Iterator<Item = &'a Tensor<'py>>,
     ) -> PyResult<()> {
         let tensors: Vec<_> = tensors.map(|tensor| &tensor.0).collect();
-        self.increment_version
-            .call1(py, (PyList::new(py, tensors)?,))
-            .map(drop)
+        self.increment_version.call1(py, (PyList::new(py, tensors)?,)).map(drop)
     }
 }
 
@@ -90,8 +82,17 @@ impl<'py> Tensor<'py> {
 
     /// Whether the elements are the negatives of what lies in memory (a lazy view of a conjugate's imaginary part).
     pub fn is_negative_view(&self) -> PyResult<bool> {
-        self.0
-            .call_method0(intern!(self.0.py(), "is_neg"))?
-            .is_truthy()
+        self.0.call_method0(intern!(self.0.py(), "is_neg"))?.is_truthy()
+    }
+
+    /// Its layout and device, in words.
+    pub fn kind(&self) -> PyResult<String> {
+        let text = |name| Ok::<_, PyErr>(self.0.getattr(name)?.str()?.to_string());
+        Ok(format!("layout {}, device {}", text("layout")?, text("device")?))
+    }
+
+    /// Whether its storage holds nothing. A lazy zero has no memory either, and a storage of the usual size.
+    pub fn is_freed(&self) -> PyResult<bool> {
+        Ok(self.0.call_method0("untyped_storage")?.call_method0("nbytes")?.extract::<usize>()? == 0)
     }
 }

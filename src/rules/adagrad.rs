@@ -44,13 +44,7 @@ impl Rule<3, 1> for Adagrad {
     }
 
     #[inline(always)]
-    fn update<T: Number>(
-        &self,
-        [lr, eps, weight_decay]: [T; 3],
-        param: T,
-        grad: T,
-        [sum]: [T; 1],
-    ) -> (T, [T; 1]) {
+    fn update<T: Number>(&self, [lr, eps, weight_decay]: [T; 3], param: T, grad: T, [sum]: [T; 1]) -> (T, [T; 1]) {
         let grad = coupled_decay(self.weight_decay != 0.0, weight_decay, param, grad);
         let sum = grad.fma(grad, sum);
         ((-lr).fma(grad / (sum.sqrt() + eps), param), [sum])

@@ -30,15 +30,7 @@ pub struct Adam {
 
 impl Rule<7, 3> for Adam {
     const NAME: &'static str = "adam";
-    const COEFFS: [&'static str; 7] = [
-        "rate",
-        "beta1",
-        "beta1_rest",
-        "beta2",
-        "beta2_rest",
-        "eps",
-        "decay",
-    ];
+    const COEFFS: [&'static str; 7] = ["rate", "beta1", "beta1_rest", "beta2", "beta2_rest", "eps", "decay"];
     const SLOTS: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
     const COUNTED: bool = true;
 
@@ -56,27 +48,11 @@ impl Rule<7, 3> for Adam {
 
     fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 7] {
         let one = N::lit(1.0);
-        let (beta1, beta2, weight_decay) = (
-            N::lit(self.beta1),
-            N::lit(self.beta2),
-            N::lit(self.weight_decay),
-        );
+        let (beta1, beta2, weight_decay) = (N::lit(self.beta1), N::lit(self.beta2), N::lit(self.weight_decay));
         let root = (one - beta2.pow(step)).sqrt();
         let rate = lr / (one - beta1.pow(step)) * root;
-        let decay = if self.decoupled {
-            one - lr * weight_decay
-        } else {
-            weight_decay
-        };
-        [
-            rate,
-            beta1,
-            one - beta1,
-            beta2,
-            one - beta2,
-            N::lit(self.eps) * root,
-            decay,
-        ]
+        let decay = if self.decoupled { one - lr * weight_decay } else { weight_decay };
+        [rate, beta1, one - beta1, beta2, one - beta2, N::lit(self.eps) * root, decay]
     }
 
     fn live(&self) -> [bool; 3] {
@@ -92,11 +68,7 @@ impl Rule<7, 3> for Adam {
         [mean, square, largest]: [T; 3],
     ) -> (T, [T; 3]) {
         let decays = self.weight_decay != 0.0;
-        let param = if decays && self.decoupled {
-            param * decay
-        } else {
-            param
-        };
+        let param = if decays && self.decoupled { param * decay } else { param };
         let grad = coupled_decay(decays && !self.decoupled, decay, param, grad);
         let mean = moving_average(self.beta1, [beta1, rest1], mean, grad);
         let square = moving_average_of_squares([beta2, rest2], square, grad);

@@ -28,14 +28,7 @@ pub struct RmsProp {
 
 impl Rule<6, 3> for RmsProp {
     const NAME: &'static str = "rmsprop";
-    const COEFFS: [&'static str; 6] = [
-        "lr",
-        "alpha",
-        "alpha_rest",
-        "eps",
-        "momentum",
-        "weight_decay",
-    ];
+    const COEFFS: [&'static str; 6] = ["lr", "alpha", "alpha_rest", "eps", "momentum", "weight_decay"];
     const SLOTS: [&'static str; 3] = ["square_avg", "momentum_buffer", "grad_avg"];
     const COUNTED: bool = true;
 
@@ -51,14 +44,7 @@ impl Rule<6, 3> for RmsProp {
 
     fn coeffs<N: Number>(&self, lr: N, _step: N) -> [N; 6] {
         let alpha = N::lit(self.alpha);
-        [
-            lr,
-            alpha,
-            N::lit(1.0) - alpha,
-            N::lit(self.eps),
-            N::lit(self.momentum),
-            N::lit(self.weight_decay),
-        ]
+        [lr, alpha, N::lit(1.0) - alpha, N::lit(self.eps), N::lit(self.momentum), N::lit(self.weight_decay)]
     }
 
     fn live(&self) -> [bool; 3] {

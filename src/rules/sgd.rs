@@ -59,11 +59,7 @@ impl Rule<4, 1> for Sgd {
             return ((-lr).fma(grad, param), [buffer]);
         }
         let buffer = intake.fma(grad, momentum * buffer);
-        let direction = if self.nesterov {
-            momentum.fma(buffer, grad)
-        } else {
-            buffer
-        };
+        let direction = if self.nesterov { momentum.fma(buffer, grad) } else { buffer };
         ((-lr).fma(direction, param), [buffer])
     }
 }

@@ -7,28 +7,15 @@ use crate::number::Number;
 /// Without decay the gradient passes untouched: `0 * param` would make a NaN of an infinite parameter.
 #[inline(always)]
 pub fn coupled_decay<T: Number>(decays: bool, weight_decay: T, param: T, grad: T) -> T {
-    if decays {
-        weight_decay.fma(param, grad)
-    } else {
-        grad
-    }
+    if decays { weight_decay.fma(param, grad) } else { grad }
 }
 
 /// The moving average `decay * average + (1 - decay) * value`, measured from the nearer end, as `torch.lerp`: exact
 /// where an end is reached, and without the drift that two rounded weights with a sum beside 1 would give.
 #[inline(always)]
-pub fn moving_average<T: Number>(
-    host_decay: f64,
-    [decay, rest]: [T; 2],
-    average: T,
-    value: T,
-) -> T {
+pub fn moving_average<T: Number>(host_decay: f64, [decay, rest]: [T; 2], average: T, value: T) -> T {
     let way = value - average;
-    if host_decay > 0.5 {
-        way.fma(rest, average)
-    } else {
-        way.fma(-decay, value)
-    }
+    if host_decay > 0.5 { way.fma(rest, average) } else { way.fma(-decay, value) }
 }
 
 /// The moving average of squares, `decay * average + (1 - decay) * value^2`. Summed and not interpolated, so that an
@@ -56,9 +43,6 @@ mod tests {
 
     #[test]
     fn an_overflowed_average_of_squares_stays_infinite() {
-        assert_eq!(
-            moving_average_of_squares([0.999_f32, 0.001], f32::INFINITY, 1.0),
-            f32::INFINITY
-        );
+        assert_eq!(moving_average_of_squares([0.999_f32, 0.001], f32::INFINITY, 1.0), f32::INFINITY);
     }
 }

@@ -31,7 +31,7 @@ pub struct Operands<'a, const S: usize> {
 /// Why tensors that are in order cannot be walked by the drivers here. The framework's own code steps on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The tensor has elements and no memory (freed by `untyped_storage().resize_(0)`, say).
+    /// The tensor has elements and no memory (a lazy zero, say).
     Memory,
     /// The tensor is on another device.
     Device(Device),
@@ -57,9 +57,7 @@ impl fmt::Display for Refusal {
             Refusal::Device(device) => write!(f, "is on another device ({device:?})"),
             Refusal::Dtype(dtype) => write!(f, "is {dtype}"),
             Refusal::Mixed { found, param } => write!(f, "is {found} and the parameter is {param}"),
-            Refusal::Layout => {
-                f.write_str("has gaps, overlaps itself or is laid out unlike the parameter")
-            }
+            Refusal::Layout => f.write_str("has gaps, overlaps itself or is laid out unlike the parameter"),
             Refusal::StepCount => f.write_str("is not one float32 or float64 number on the CPU"),
         }
     }
@@ -68,10 +66,7 @@ impl fmt::Display for Refusal {
 impl<'a, const S: usize> Operands<'a, S> {
     /// The gradient and the live slots with their names.
     fn followers(&self) -> impl Iterator<Item = (&'static str, View<'a>)> {
-        let slots = self
-            .slots
-            .into_iter()
-            .filter_map(|slot| Some((slot.name, slot.view?)));
+        let slots = self.slots.into_iter().filter_map(|slot| Some((slot.name, slot.view?)));
         core::iter::once(("grad", self.grad)).chain(slots)
     }
 
@@ -107,45 +102,27 @@ impl<'a, const S: usize> Operands<'a, S> {
                 return Some((name, refusal));
             }
             if view.dtype() != dtype {
-                return Some((
-                    name,
-                    Refusal::Mixed {
-                        found: view.dtype(),
-                        param: dtype,
-                    },
-                ));
+                return Some((name, Refusal::Mixed { found: view.dtype(), param: dtype }));
             }
             if !view.walks_like(&self.param) {
                 return Some((name, Refusal::Layout));
             }
         }
         let countable = |step: View<'_>| {
-            unreachable(&step).is_none()
-                && step.len() == 1
-                && matches!(step.dtype(), Dtype::F32 | Dtype::F64)
+            unreachable(&step).is_none() && step.len() == 1 && matches!(step.dtype(), Dtype::F32 | Dtype::F64)
         };
-        self.step
-            .filter(|&step| !countable(step))
-            .map(|_| ("step", Refusal::StepCount))
+        self.step.filter(|&step| !countable(step)).map(|_| ("step", Refusal::StepCount))
     }
 
     /// The memory that a step touches, for tensors that [`refusal`](Self::refusal) lets pass.
     pub fn accesses(&self) -> impl Iterator<Item = Access> {
-        let written = core::iter::once(self.param)
-            .chain(self.slots.into_iter().filter_map(|slot| slot.view))
-            .chain(self.step);
-        written
-            .map(|view| (view, true))
-            .chain([(self.grad, false)])
-            .map(|(view, writes)| {
-                let width = if view.dtype() == Dtype::F64 { 8 } else { 4 };
-                let from = view.data().addr();
-                Access {
-                    from,
-                    to: from + view.len() * width,
-                    writes,
-                }
-            })
+        let written =
+            core::iter::once(self.param).chain(self.slots.into_iter().filter_map(|slot| slot.view)).chain(self.step);
+        written.map(|view| (view, true)).chain([(self.grad, false)]).map(|(view, writes)| {
+            let width = if view.dtype() == Dtype::F64 { 8 } else { 4 };
+            let from = view.data().addr();
+            Access { from, to: from + view.len() * width, writes }
+        })
     }
 }
 

@@ -19,11 +19,7 @@ pub fn overlapping(accesses: &mut [Access]) -> bool {
         if access.from < written_to || (access.writes && access.from < read_to) {
             return true;
         }
-        let seen_to = if access.writes {
-            &mut written_to
-        } else {
-            &mut read_to
-        };
+        let seen_to = if access.writes { &mut written_to } else { &mut read_to };
         *seen_to = access.to.max(*seen_to);
     }
     false

@@ -53,21 +53,8 @@ impl<'a> View<'a> {
     /// `device`, initialised with values of `dtype`, and be writable if the view is written through. It may be
     /// unaligned.
     #[allow(unsafe_code)]
-    pub unsafe fn new(
-        data: *mut u8,
-        shape: &'a [i64],
-        strides: &'a [i64],
-        dtype: Dtype,
-        device: Device,
-    ) -> Self {
-        Self {
-            data,
-            shape,
-            strides,
-            dtype,
-            device,
-            memory: PhantomData,
-        }
+    pub unsafe fn new(data: *mut u8, shape: &'a [i64], strides: &'a [i64], dtype: Dtype, device: Device) -> Self {
+        Self { data, shape, strides, dtype, device, memory: PhantomData }
     }
 
     /// The first element.
@@ -92,10 +79,7 @@ impl<'a> View<'a> {
 
     /// The number of elements.
     pub fn len(&self) -> usize {
-        self.shape
-            .iter()
-            .map(|&size| size.max(0) as usize)
-            .product()
+        self.shape.iter().map(|&size| size.max(0) as usize).product()
     }
 
     /// Whether there are no elements.
@@ -109,12 +93,7 @@ impl<'a> View<'a> {
             return true;
         }
         // Dimensions of size 1 are never walked along, so their strides mean nothing.
-        let walked = || {
-            self.shape
-                .iter()
-                .zip(self.strides)
-                .filter(|&(&size, _)| size != 1)
-        };
+        let walked = || self.shape.iter().zip(self.strides).filter(|&(&size, _)| size != 1);
         // The others, taken by growing stride, must each begin where the ones before end.
         let mut filled = 1;
         walked().all(|_| match walked().find(|&(_, &stride)| stride == filled) {
@@ -149,25 +128,14 @@ pub(super) mod tests {
     #[allow(unsafe_code)]
     pub(crate) fn view<'a>(shape: &'a [i64], strides: &'a [i64]) -> View<'a> {
         // SAFETY: the tests that use it never read through the pointer.
-        unsafe {
-            View::new(
-                core::ptr::without_provenance_mut(64),
-                shape,
-                strides,
-                Dtype::F32,
-                Device::Cpu,
-            )
-        }
+        unsafe { View::new(core::ptr::without_provenance_mut(64), shape, strides, Dtype::F32, Device::Cpu) }
     }
 
     /// The offsets of all elements, the naive way.
     fn offsets(shape: &[i64], strides: &[i64]) -> Vec<i64> {
         let mut all = vec![0];
         for (&size, &stride) in shape.iter().zip(strides) {
-            all = all
-                .iter()
-                .flat_map(|&at| (0..size).map(move |i| at + i * stride))
-                .collect();
+            all = all.iter().flat_map(|&at| (0..size).map(move |i| at + i * stride)).collect();
         }
         all
     }
@@ -189,11 +157,7 @@ pub(super) mod tests {
             (&[2, 0], &[5, 5], true),
             (&[2, 2], &[-2, 1], false),
         ] {
-            assert_eq!(
-                view(shape, strides).is_dense(),
-                dense,
-                "{shape:?} {strides:?}"
-            );
+            assert_eq!(view(shape, strides).is_dense(), dense, "{shape:?} {strides:?}");
         }
     }
 

@@ -59,7 +59,7 @@ class Fused(_Parent):
                 loss = closure()
         if torch.compiler.is_compiling():
             reason: str | None = "torch.compile is tracing"
-        elif getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None:
+        elif self._is_scaled():
             reason = "a GradScaler unscales in the step"
         else:
             reason = _native.step(
@@ -78,7 +78,20 @@ class Fused(_Parent):
         if getattr(step, "hooked", False):
             # Set once torch's own class was instantiated; below it is the step itself, under no_grad.
             step = step.__wrapped__.__get__(self)
-        step()
+        # torch's fused CPU kernels take every gradient and state for laid out like its parameter, which may be what
+        # brought the step here. Its plain loop is always right. A GradScaler needs them all the same.
+        groups = [group for group in self.param_groups if group.get("fused") and not self._is_scaled() and _on_cpu(group)]
+        for group in groups:
+            group["fused"] = False
+        try:
+            step()
+        finally:
+            for group in groups:
+                group["fused"] = True
+
+    def _is_scaled(self) -> bool:
+        """Whether a GradScaler has left the unscaling of this step to the optimizer."""
+        return getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
 
     def _new_state(self, param: Tensor, group: dict[str, Any], names: list[str]) -> dict[str, Tensor]:
         """The state of a parameter that has none yet, as torch's class makes it."""
@@ -94,3 +107,7 @@ class Fused(_Parent):
         # torch keeps the count in float32, and in float64 where that is the default type and no fused kernel reads it.
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
         return torch.zeros((), dtype=torch.float64 if wide else torch.float32, device="cpu")
+
+
+def _on_cpu(group: dict[str, Any]) -> bool:
+    return all(param.device.type == "cpu" for param in group["params"])

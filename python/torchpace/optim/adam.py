@@ -6,4 +6,56 @@ from torchpace.optim._base import Fused
 
 
 class Adam(Fused, torch.optim.Adam):
+    r"""Adam, in one fused step.
+
+    With gradient :math:`g_t`, parameter :math:`\theta` and the step :math:`t` counted from 1 for each parameter:
+
+    .. math::
+        g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \, \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    With ``amsgrad`` the largest :math:`v` so far takes the place of :math:`v_t` in the last line.
+
+    Args:
+        params: parameters, named parameters or groups (dicts) of them, of any shapes.
+        lr: learning rate :math:`\gamma \ge 0`, parameter units: about the length of a step in each coordinate; a float
+            or a one-element tensor (default: 1e-3).
+        betas: :math:`\beta_1, \beta_2` in [0, 1), both floats or both one-element tensors (default: (0.9, 0.999)).
+        eps: :math:`\epsilon \ge 0`, gradient units (default: 1e-8).
+        weight_decay: :math:`\lambda \ge 0`, added to the gradient (default: 0).
+        amsgrad: divide by the largest second moment so far (default: False).
+        maximize: step up the gradient (default: False).
+        decoupled_weight_decay: decay as AdamW does (default: False).
+        foreach, fused: accepted for torch's sake; the step is fused either way (default: None).
+        capturable, differentiable: let a CUDA graph or autograd follow the step, through torch's own code
+            (default: False).
+
+    Raises:
+        ValueError: an option is out of its range, in torch's words.
+
+    State of a parameter: ``step``, a 0-dim count; ``exp_avg``, ``exp_avg_sq`` and, under ``amsgrad``,
+    ``max_exp_avg_sq``, each of its shape.
+
+    Differs from torch:
+        - Fewer roundings (fused multiply-add, one division an element), so float32 results may differ in the last bits.
+
+    Papers:
+        Kingma and Ba, Adam: a method for stochastic optimization, 2015. Reddi, Kale and Kumar, On the convergence of
+        Adam and beyond, 2018 (amsgrad).
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> optimizer = optim.Adam([weight], lr=0.1)
+        >>> weight.square().sum().backward()
+        >>> optimizer.step()
+        >>> [round(value, 4) for value in weight.tolist()]
+        [0.9, -1.9]
+        >>> optimizer.last_path
+        'fused'
+    """
+
     _rule = "adam"

@@ -6,4 +6,48 @@ from torchpace.optim.adam import Adam
 
 
 class AdamW(Adam, torch.optim.AdamW):
-    pass
+    r"""AdamW: Adam with decoupled weight decay, in one fused step.
+
+    Before Adam's step, with learning rate :math:`\gamma` and decay :math:`\lambda`:
+
+    .. math::
+        \theta_{t-1} \leftarrow (1 - \gamma \lambda) \, \theta_{t-1}
+
+    and the gradient is left as it is. The rest is :class:`Adam`.
+
+    Args:
+        params: parameters, named parameters or groups (dicts) of them, of any shapes.
+        lr: learning rate :math:`\gamma \ge 0`, parameter units: about the length of a step in each coordinate; a float
+            or a one-element tensor (default: 1e-3).
+        betas: :math:`\beta_1, \beta_2` in [0, 1), both floats or both one-element tensors (default: (0.9, 0.999)).
+        eps: :math:`\epsilon \ge 0`, gradient units (default: 1e-8).
+        weight_decay: :math:`\lambda \ge 0`, the share of a parameter lost each step at ``lr = 1`` (default: 1e-2).
+        amsgrad: divide by the largest second moment so far (default: False).
+        maximize: step up the gradient (default: False).
+        foreach, fused: accepted for torch's sake; the step is fused either way (default: None).
+        capturable, differentiable: let a CUDA graph or autograd follow the step, through torch's own code
+            (default: False).
+
+    Raises:
+        ValueError: an option is out of its range, in torch's words.
+
+    State of a parameter: as :class:`Adam`'s.
+
+    Differs from torch:
+        - As :class:`Adam` does.
+
+    Paper:
+        Loshchilov and Hutter, Decoupled weight decay regularization, 2019.
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> optimizer = optim.AdamW([weight], lr=0.1, weight_decay=0.5)
+        >>> weight.square().sum().backward()
+        >>> optimizer.step()
+        >>> [round(value, 4) for value in weight.tolist()]
+        [0.85, -1.8]
+        >>> optimizer.last_path
+        'fused'
+    """

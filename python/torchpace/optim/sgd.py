@@ -6,4 +6,55 @@ from torchpace.optim._base import Fused
 
 
 class SGD(Fused, torch.optim.SGD):
+    r"""Stochastic gradient descent with momentum, in one fused step.
+
+    With gradient :math:`g_t`, parameter :math:`\theta` and the step :math:`t` counted from 1:
+
+    .. math::
+        g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
+        v_t &= \mu v_{t-1} + (1 - \tau) g_t, \qquad v_1 = g_1 \\
+        \theta_t &= \theta_{t-1} - \gamma v_t
+            \qquad (\text{nesterov: } \theta_{t-1} - \gamma (g_t + \mu v_t))
+
+    Under a constant gradient :math:`v` tends to :math:`g (1 - \tau) / (1 - \mu)`.
+
+    Args:
+        params: parameters, named parameters or groups (dicts) of them, of any shapes.
+        lr: learning rate :math:`\gamma \ge 0`, parameter units per gradient unit; a float or a one-element tensor
+            (default: 1e-3).
+        momentum: :math:`\mu \ge 0`, usually below 1 (default: 0, no momentum buffer).
+        dampening: :math:`\tau` (default: 0).
+        weight_decay: :math:`\lambda \ge 0`, added to the gradient (default: 0).
+        nesterov: look ahead along the momentum; needs ``momentum > 0`` and ``dampening = 0`` (default: False).
+        maximize: step up the gradient (default: False).
+        foreach, fused: accepted for torch's sake; the step is fused either way (default: None).
+        differentiable: let autograd follow the step, through torch's own code (default: False).
+
+    Raises:
+        ValueError: an option is out of its range, in torch's words.
+
+    State of a parameter: ``momentum_buffer``, of its shape, if there is momentum.
+
+    Differs from torch:
+        - The gradient is multiplied and added with one rounding, so float32 results may differ in the last bits.
+        - A momentum buffer is laid out like its parameter; torch's is laid out like the first gradient.
+
+    Paper:
+        Sutskever, Martens, Dahl and Hinton, On the importance of initialization and momentum in deep learning, 2013.
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> optimizer = optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> for _ in range(2):
+        ...     optimizer.zero_grad()
+        ...     weight.square().sum().backward()
+        ...     optimizer.step()
+        >>> weight.tolist() == torch.tensor([0.46, -0.92]).tolist()
+        True
+        >>> optimizer.last_path
+        'fused'
+    """
+
     _rule = "sgd"

@@ -1,0 +1,125 @@
+"""One row for each optimizer under each set of options; the tests run over all rows."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import reference
+import torch
+
+import torchpace.optim
+
+
+@dataclass(frozen=True)
+class Case:
+    optimizer: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self):
+        return " ".join([self.optimizer, *(f"{name}={value}" for name, value in self.options.items())])
+
+    @property
+    def ours(self):
+        return getattr(torchpace.optim, self.optimizer)
+
+    @property
+    def torchs(self):
+        return getattr(torch.optim, self.optimizer)
+
+    @property
+    def rule(self):
+        """The rule of tests/reference: `rule(theta, grad, state, **options)` gives the new theta."""
+        return REFERENCE[self.optimizer]
+
+
+REFERENCE = {
+    "SGD": reference.sgd,
+    "RMSprop": reference.rmsprop,
+    "Adagrad": reference.adagrad,
+    "Adam": reference.adam,
+    "AdamW": partial(reference.adam, weight_decay=1e-2, decoupled_weight_decay=True),
+}
+
+OPTIMIZERS = list(REFERENCE)
+
+CASES = [
+    Case("SGD", {"lr": 0.1}),
+    Case("SGD", {"lr": 0.1, "weight_decay": 0.1}),
+    Case("SGD", {"lr": 0.1, "maximize": True}),
+    Case("SGD", {"lr": 0.1, "momentum": 0.9}),
+    Case("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.9}),
+    Case("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    Case("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "maximize": True}),
+    Case("RMSprop"),
+    Case("RMSprop", {"weight_decay": 0.1}),
+    Case("RMSprop", {"maximize": True}),
+    Case("RMSprop", {"momentum": 0.9}),
+    Case("RMSprop", {"centered": True}),
+    Case("RMSprop", {"alpha": 0.3, "centered": True}),
+    Case("RMSprop", {"centered": True, "momentum": 0.5, "weight_decay": 0.01, "eps": 1e-3}),
+    Case("Adagrad"),
+    Case("Adagrad", {"lr_decay": 0.1}),
+    Case("Adagrad", {"weight_decay": 0.1, "initial_accumulator_value": 0.5}),
+    Case("Adagrad", {"maximize": True, "eps": 1e-3}),
+    Case("Adam"),
+    Case("Adam", {"amsgrad": True}),
+    Case("Adam", {"weight_decay": 0.1}),
+    Case("Adam", {"maximize": True, "eps": 1e-3}),
+    Case("Adam", {"betas": (0.0, 0.9)}),
+    Case("Adam", {"betas": (0.3, 0.0)}),
+    Case("Adam", {"amsgrad": True, "weight_decay": 0.1, "maximize": True, "decoupled_weight_decay": True}),
+    Case("AdamW"),
+    Case("AdamW", {"amsgrad": True, "weight_decay": 0.3}),
+    Case("AdamW", {"weight_decay": 0.0, "maximize": True}),
+]
+
+SHAPES = [(), (1,), (0,), (3, 0, 2), (7,), (31,), (33, 3), (2, 3, 5, 7), (100_003,)]
+
+
+def tensors(seed, dtype, shapes=SHAPES):
+    """Normal values, of sizes from 1e-3 to 1e3."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def one(shape):
+        size = 10 ** (torch.rand((), generator=generator, dtype=torch.float64) * 6 - 3)
+        return (torch.randn(shape, generator=generator, dtype=torch.float64) * size).to(dtype)
+
+    return [one(shape) for shape in shapes]
+
+
+def two_groups(params, **second):
+    """The parameters in two groups of unlike learning rates."""
+    half = len(params) // 2
+    return [{"params": params[:half]}, {"params": params[half:], "lr": 0.02, **second}]
+
+
+def train(optimizer_class, options, start, grads):
+    """Steps from `start` along `grads` (one list a step), in two groups; the optimizer and the parameters it moved."""
+    params = [torch.nn.Parameter(value.clone()) for value in start]
+    optimizer = optimizer_class(two_groups(params), **options)
+    for step in grads:
+        for param, grad in zip(params, step, strict=True):
+            param.grad = None if grad is None else grad.clone()
+        optimizer.step()
+    return optimizer, params
+
+
+def train_reference(case, start, grads):
+    """The same with tests/reference, in float64."""
+    thetas = [value.double().numpy().copy() for value in start]
+    states = [{} for _ in thetas]
+    groups = two_groups(list(range(len(thetas))))
+    for step in grads:
+        for group in groups:
+            options = case.options | {key: value for key, value in group.items() if key != "params"}
+            for i in group["params"]:
+                if step[i] is not None:
+                    with np.errstate(invalid="ignore", divide="ignore"):
+                        thetas[i] = case.rule(thetas[i], step[i].double().numpy(), states[i], **options)
+    return [torch.from_numpy(np.asarray(theta)) for theta in thetas]
+
+
+def distance(left, right):
+    """The norm of the difference of two lists of tensors, in float64."""
+    return torch.stack([(a.detach().double() - b.detach().double()).norm() for a, b in zip(left, right, strict=True)]).norm()

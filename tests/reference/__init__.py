@@ -1,0 +1,12 @@
+"""The update rules written from the papers, naively, in float64 with NumPy: one function a rule.
+
+Each takes the parameter, its gradient, its state (a dict, empty before the first step) and the options, and returns the
+new parameter. Nothing here looks at torch or at torchpace.
+"""
+
+from reference.adagrad import adagrad
+from reference.adam import adam
+from reference.rmsprop import rmsprop
+from reference.sgd import sgd
+
+__all__ = ["adagrad", "adam", "rmsprop", "sgd"]
