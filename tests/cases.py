@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import reference
 import torch
 
+import reference
 import torchpace.optim
 
 
@@ -122,4 +122,6 @@ def train_reference(case, start, grads):
 
 def distance(left, right):
     """The norm of the difference of two lists of tensors, in float64."""
-    return torch.stack([(a.detach().double() - b.detach().double()).norm() for a, b in zip(left, right, strict=True)]).norm()
+    return torch.stack(
+        [(a.detach().double() - b.detach().double()).norm() for a, b in zip(left, right, strict=True)]
+    ).norm()

@@ -3,6 +3,8 @@ from typing import Any
 
 from torch import Tensor
 
+__all__ = ["__version__", "step"]
+
 __version__: str
 
 def step(

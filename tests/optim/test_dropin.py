@@ -5,13 +5,13 @@ import inspect
 import io
 import pickle
 
-import cases
 import pytest
 import torch
-from cases import OPTIMIZERS, Case
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+import cases
 import torchpace
+from cases import OPTIMIZERS, Case
 from torchpace import optim
 
 each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -33,9 +33,7 @@ def test_every_name_of_torch_optim_is_there():
     for name in torch.optim.__all__:
         assert hasattr(optim, name), name
     assert optim.lr_scheduler.StepLR is not None
-    assert set(OPTIMIZERS) == {
-        name for name in optim.__all__ if getattr(optim, name) is not getattr(torch.optim, name)
-    }
+    assert set(OPTIMIZERS) == {name for name in optim.__all__ if getattr(optim, name) is not getattr(torch.optim, name)}
     assert torchpace.__version__
 
 
@@ -85,7 +83,7 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize(("name", "options"), BAD_OPTIONS, ids=str)
 def test_bad_options_raise_as_in_torch(name, options):
-    with pytest.raises(Exception) as theirs:  # noqa: B017, PT011 the type is what is compared
+    with pytest.raises(Exception) as theirs:  # noqa: PT011 the type is what is compared
         make(getattr(torch.optim, name), **options)
     with pytest.raises(theirs.type) as ours:
         make(getattr(optim, name), **options)
@@ -95,7 +93,7 @@ def test_bad_options_raise_as_in_torch(name, options):
 @pytest.mark.parametrize("params", [[], torch.ones(3), [torch.ones(3, requires_grad=True) * 2], [1], [{}]], ids=str)
 @each_optimizer
 def test_bad_parameters_raise_as_in_torch(name, params):
-    with pytest.raises(Exception) as theirs:  # noqa: B017, PT011 the type is what is compared
+    with pytest.raises(Exception) as theirs:  # noqa: PT011 the type is what is compared
         getattr(torch.optim, name)(params)
     with pytest.raises(theirs.type) as ours:
         getattr(optim, name)(params)
@@ -184,7 +182,9 @@ def test_state_dict_survives_weights_only_and_holds_only_plain_things(name):
 
     def modules(thing):
         yield type(thing).__module__.partition(".")[0]
-        parts = thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, (list, tuple)) else ()
+        parts = (
+            thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, (list, tuple)) else ()
+        )
         for _, part in parts:
             yield from modules(part)
 

@@ -149,7 +149,9 @@ def good():
     return ["sgd", optimizer.param_groups, optimizer.state, optimizer._new_state, 1]
 
 
-@pytest.mark.parametrize("value", [None, 1, "x", b"x", [], [1], [{}], {}, object(), -1, 1 << 80, torch.ones(2)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, 1, "x", b"x", [], [1], [{}], {}, object(), -1, 1 << 80, torch.ones(2)], ids=repr
+)
 @pytest.mark.parametrize("position", range(5))
 def test_the_native_entry_survives_anything(position, value):
     arguments = good()

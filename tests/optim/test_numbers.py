@@ -1,8 +1,9 @@
 """Every optimizer against the rules written from the papers and against torch's single-tensor code."""
 
-import cases
 import pytest
 import torch
+
+import cases
 
 STEPS = 12
 

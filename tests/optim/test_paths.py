@@ -4,11 +4,11 @@ import copy
 import gc
 import warnings
 
-import cases
 import pytest
 import torch
-from cases import OPTIMIZERS, Case
 
+import cases
+from cases import OPTIMIZERS, Case
 from torchpace import optim
 
 each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -126,6 +126,7 @@ def test_sparse_gradient_refused_in_torchs_words():
 @each_optimizer
 def test_parameters_that_share_memory(name):
     """Stepped on one after the other, as torch does."""
+
     def shared():
         store = torch.arange(8.0)
         return [torch.nn.Parameter(store[:5]), torch.nn.Parameter(store[3:])]
@@ -212,7 +213,9 @@ def test_step_count_that_is_no_plain_number():
 
 
 def test_lazy_zero_gradient():
-    compare("SGD", lambda: [leaf(torch.ones(3))], lambda: [torch._efficientzerotensor((3,))], "no memory", weight_decay=0.5)
+    compare(
+        "SGD", lambda: [leaf(torch.ones(3))], lambda: [torch._efficientzerotensor((3,))], "no memory", weight_decay=0.5
+    )
 
 
 def test_subclass_with_its_own_memory_goes_through_torch():
@@ -259,6 +262,7 @@ def test_compiled_step(name):
 
 def test_swapped_data_state_and_copies_are_noticed():
     """Replaced `p.data`, cleared state, loaded state and deep copies, between steps."""
+
     def outcome(cls):
         param = leaf(torch.linspace(-1, 1, 6))
         optimizer = cls([param], lr=0.1)

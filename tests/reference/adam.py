@@ -1,5 +1,5 @@
-"""Adam (Kingma and Ba, 2015, algorithm 1), AMSGrad on the uncorrected moment as torch has it, and the decoupled decay of
-Loshchilov and Hutter (2019, algorithm 2) scaled by the learning rate."""
+"""Adam (Kingma and Ba, 2015, algorithm 1), AMSGrad on the uncorrected moment as torch has it, and the decoupled decay
+of Loshchilov and Hutter (2019, algorithm 2) scaled by the learning rate."""
 
 import numpy as np
 

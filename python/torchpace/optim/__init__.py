@@ -6,7 +6,6 @@ fused step yet are torch's own classes.
 
 from torch import optim as _torch
 from torch.optim import *  # noqa: F403
-from torch.optim import lr_scheduler, swa_utils
 
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam

