@@ -59,7 +59,7 @@ test: test-rust test-python
 test-rust: | tools-test
 	cargo test --locked --no-default-features
 
-test-python: $(INSTALLED) $(ENV)/.extra-test | tools-test
+test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
 	$(PY) -m pytest
 
 # The Python tests on another torch, in an environment of its own: make test-torch TORCH=2.15.0

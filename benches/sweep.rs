@@ -1,1 +1,88 @@
-fn main() {}
+//! The loop alone: each rule, element type and instruction set of this machine over tensors that fit the cache, in
+//! elements a second on one thread.
+#![allow(missing_docs, unsafe_code, clippy::expect_used)]
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use torchpace::cpu::{Batch, Group, Isa};
+use torchpace::error::Error;
+use torchpace::rule::{Options, Rule};
+use torchpace::rules::{self, Visitor};
+use torchpace::tensor::{Device, Dtype, Operands, Slot, View};
+
+const LEN: usize = 4096;
+
+/// Every flag off, momentum and decay on.
+struct Usual;
+
+impl Options for Usual {
+    fn number(&self, name: &'static str) -> Result<f64, Error> {
+        Ok(match name {
+            "momentum" | "alpha" => 0.9,
+            "weight_decay" => 0.01,
+            "eps" => 1e-8,
+            _ => 0.0,
+        })
+    }
+
+    fn pair(&self, _name: &'static str) -> Result<[f64; 2], Error> {
+        Ok([0.9, 0.999])
+    }
+
+    fn flag(&self, _name: &'static str) -> Result<bool, Error> {
+        Ok(false)
+    }
+}
+
+struct Bench<'a>(&'a mut Criterion, Dtype, Isa);
+
+impl Visitor for Bench<'_> {
+    type Output = ();
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) {
+        let Bench(criterion, dtype, isa) = self;
+        let rule = R::read(&Usual).expect("all options are there");
+        let shape = [LEN as i64];
+        let mut memory = vec![vec![0.5_f64; LEN]; 2 + S];
+        let mut count = 0.0_f32;
+        // SAFETY: each view has a vector of its own, as long as elements of either type need, and of valid values.
+        let views: Vec<_> = (memory.iter_mut())
+            .map(|buffer| unsafe { View::new(buffer.as_mut_ptr().cast(), &shape, &[1], dtype, Device::Cpu) })
+            .collect();
+        // SAFETY: one number.
+        let step = unsafe { View::new((&raw mut count).cast(), &[], &[], Dtype::F32, Device::Cpu) };
+        let live = rule.live();
+        let slots = std::array::from_fn(|k| Slot { name: R::SLOTS[k], view: live[k].then(|| views[2 + k]) });
+        let operands = Operands { param: views[0], grad: views[1], slots, step: R::COUNTED.then_some(step) };
+        let mut group = criterion.benchmark_group(format!("{} {dtype}", R::NAME));
+        group.throughput(Throughput::Elements(LEN as u64));
+        group.bench_function(format!("{isa:?}"), |bencher| {
+            let ready = || {
+                let mut batch = Batch::new();
+                batch.push(&mut Group::new(rule, 1e-6, false), false, &operands).expect("plain tensors");
+                batch.ready().expect("no shared memory")
+            };
+            bencher.iter_batched(ready, |ready| black_box(ready).run_on(isa, 1), BatchSize::SmallInput);
+        });
+        group.finish();
+    }
+}
+
+fn sweeps(criterion: &mut Criterion) {
+    for name in rules::names() {
+        for dtype in [Dtype::F32, Dtype::F64] {
+            for isa in Isa::available() {
+                rules::visit(name, Bench(criterion, dtype, isa)).expect("a rule of the list");
+            }
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20).warm_up_time(std::time::Duration::from_millis(300))
+        .measurement_time(std::time::Duration::from_secs(1));
+    targets = sweeps
+}
+criterion_main!(benches);

@@ -275,9 +275,8 @@ fn tensors_that_share_memory_are_not_ready() {
         let data = memory.bytes.as_mut_ptr();
         // SAFETY: within the eight numbers; nothing is run on them.
         unsafe {
-            let view = |from: usize, len: &'static [i64; 1]| {
-                View::new(data.add(4 * from), len, &[1], Dtype::F32, Device::Cpu)
-            };
+            let view =
+                |from: usize, len: &'static [i64; 1]| View::new(data.add(4 * from), len, &[1], Dtype::F32, Device::Cpu);
             (view(0, &[4]), view(3, &[4]))
         }
     };
