@@ -82,11 +82,13 @@ bench: $(INSTALLED)
 	$(PY) benches/step.py
 	cargo bench --locked --no-default-features --bench sweep
 
-## A wheel with a portable platform tag (zig links against an old glibc), and the sources.
+## A wheel with a portable platform tag (on Linux, zig links against an old glibc), and the sources.
+PORTABLE := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)
+
 wheel: $(HAS_TORCH)
 	$(PY) -m pip install --quiet ziglang
 	rm -rf dist
-	$(BIN)/maturin build --release --zig --compatibility manylinux_2_17 --interpreter $(PY) --out dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release $(PORTABLE) --interpreter $(PY) --out dist
 	$(BIN)/maturin sdist --out dist
 	@ls -l dist
 

@@ -104,7 +104,9 @@ def machine():
 
 
 def commit():
-    run = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return run.stdout.strip() or "unknown"
 
 
@@ -117,7 +119,9 @@ def main():
     parser.add_argument("--record", action="store_true", help="write the rows to benches/record/")
     options = parser.parse_args()
     print(f"{machine()}; torch {torch.__version__}, torchpace {torchpace.__version__} at {commit()}, float32, CPU")
-    print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * marks a loss.\n")
+    print(
+        "us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * is a loss.\n"
+    )
     print(f"{'list':14}{'optimizer':14}{'threads':>8}{'us':>10}" + "".join(f"{name:>22}" for name in TORCHS))
     rows = []
     for list_name in options.lists:
@@ -154,7 +158,8 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{datetime.date.today():%Y-%m-%d}.csv"
         with path.open("w", newline="") as file:
-            file.write(f"# {machine()}; torch {torch.__version__}; commit {commit()}; python benches/step.py --record\n")
+            command = "python benches/step.py --record"
+            file.write(f"# {machine()}; torch {torch.__version__}; commit {commit()}; {command}\n")
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)

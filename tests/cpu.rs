@@ -82,7 +82,7 @@ struct Memory {
 impl Memory {
     fn of<T: Element>(values: &[T], shift: usize) -> Self {
         let width = size_of::<T>();
-        let mut bytes = vec![0; shift + values.len() * width];
+        let mut bytes = vec![0; shift + size_of_val(values)];
         for (place, value) in bytes[shift..].chunks_exact_mut(width).zip(values) {
             place.copy_from_slice(&value.bits().to_le_bytes()[..width]);
         }
