@@ -119,9 +119,7 @@ def main():
     parser.add_argument("--record", action="store_true", help="write the rows to benches/record/")
     options = parser.parse_args()
     print(f"{machine()}; torch {torch.__version__}, torchpace {torchpace.__version__} at {commit()}, float32, CPU")
-    print(
-        "us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * is a loss.\n"
-    )
+    print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
     print(f"{'list':14}{'optimizer':14}{'threads':>8}{'us':>10}" + "".join(f"{name:>22}" for name in TORCHS))
     rows = []
     for list_name in options.lists:
