@@ -249,15 +249,17 @@ def test_compiled_step(name):
             return loss
 
         train = wrap(train)
-        return [train(torch.ones(3, 4)).item() for _ in range(4)]
+        losses = [train(torch.ones(3, 4)).item() for _ in range(4)]
+        return losses, getattr(optimizer, "last_path", None)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # dynamo's own
-        compiled = outcome(getattr(optim, name), lambda step: torch.compile(step, backend="eager"))
+        compiled, path = outcome(getattr(optim, name), lambda step: torch.compile(step, backend="eager"))
         torch._dynamo.reset()
-        expected = outcome(getattr(torch.optim, name), lambda step: torch.compile(step, backend="eager"))
+        expected, _ = outcome(getattr(torch.optim, name), lambda step: torch.compile(step, backend="eager"))
         torch._dynamo.reset()
     assert compiled == expected
+    assert path == "torch: torch.compile is tracing"
 
 
 def test_swapped_data_state_and_copies_are_noticed():

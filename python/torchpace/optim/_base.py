@@ -58,17 +58,23 @@ class Fused(_Parent):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():
-            reason: str | None = "torch.compile is tracing"
-        elif self._is_scaled():
-            reason = "a GradScaler unscales in the step"
+            # Tracing follows torch's own code.
+            self._torch_step()
+            self._note("torch: torch.compile is tracing")
+            return loss
+        if self._is_scaled():
+            reason: str | None = "a GradScaler unscales in the step"
         else:
             reason = _native.step(self._rule, self.param_groups, self.state, self._new_state, torch.get_num_threads())
-        if reason is None:
-            self.last_path = "fused"
-        else:
+        if reason is not None:
             self._torch_step()
-            self.last_path = f"torch: {reason}"
+        self.last_path = "fused" if reason is None else f"torch: {reason}"
         return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _note(self, path: str) -> None:
+        """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
+        self.last_path = path
 
     def _torch_step(self) -> None:
         """Step as the parent class does, without the hooks: they run around ours."""
