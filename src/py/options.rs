@@ -27,7 +27,10 @@ impl<'py> GroupOptions<'py> {
 
     /// Its parameters.
     pub fn params(&self) -> PyResult<Bound<'py, PyList>> {
-        Ok(self.value("params")?.cast_into::<PyList>()?)
+        self.value("params")?.cast_into::<PyList>().or_else(|other| {
+            let iterable = other.into_inner();
+            Ok(iterable.py().get_type::<PyList>().call1((iterable,))?.cast_into()?)
+        })
     }
 
     /// Its name in a message.

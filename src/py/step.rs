@@ -23,12 +23,20 @@ use crate::tensor::{Operands, Slot, View};
 pub fn step(
     py: Python<'_>,
     rule: &str,
-    param_groups: Bound<'_, PyList>,
-    state: Bound<'_, PyDict>,
+    param_groups: Bound<'_, PyAny>,
+    state: Bound<'_, PyAny>,
     new_state: Bound<'_, PyAny>,
     threads: usize,
 ) -> PyResult<Option<String>> {
-    rules::visit(rule, Step { py, torch: Torch::get(py)?, param_groups, state, new_state, threads })?
+    let torch = Torch::get(py)?;
+    let Some(state) = torch.plain_dict(&state) else {
+        return Ok(Some(format!("state is {}", describe_type(&state))));
+    };
+    let Ok(param_groups) = param_groups.cast::<PyList>() else {
+        return Ok(Some(format!("param_groups is {}", describe_type(&param_groups))));
+    };
+    let (param_groups, state) = (param_groups.clone(), state.clone());
+    rules::visit(rule, Step { py, torch, param_groups, state, new_state, threads })?
 }
 
 struct Step<'py> {
@@ -118,7 +126,10 @@ impl<'py> Step<'py> {
         index: usize,
         group: Bound<'py, PyAny>,
     ) -> Result<Shared<'py, R, C, S>, Stop> {
-        let options = GroupOptions::new(self.torch, group.cast_into::<PyDict>().map_err(PyErr::from)?, index);
+        let Some(group) = self.torch.plain_dict(&group) else {
+            return Err(Stop::Torch(format!("param_groups[{index}] is {}", describe_type(&group))));
+        };
+        let options = GroupOptions::new(self.torch, group.clone(), index);
         if let Some(reason) = options.torch_only()? {
             return Err(Stop::Torch(format!("{} has {reason}", options.place())));
         }
@@ -148,7 +159,7 @@ impl<'py> Step<'py> {
             let (param, grad) = (plain(&param, "param")?, plain(&grad, "grad")?);
             let entry = if keys.names().is_empty() { None } else { self.state.get_item(param.object())? };
             let state = match entry {
-                Some(entry) => State::read(as_dict(&entry, &place)?, keys, self.torch, &place)?,
+                Some(entry) => State::read(self.entry(&entry, &place)?, keys, self.torch, &place)?,
                 None => keys.names().is_empty().then(State::none),
             };
             let fresh = state.is_none();
@@ -169,7 +180,7 @@ impl<'py> Step<'py> {
             let names = PyList::new(self.py, keys.names())?;
             let place = || options.place_of(member.index);
             let entry = self.new_state.call1((member.param.object(), options.dict(), names))?;
-            let state = State::read(as_dict(&entry, &place)?, keys, self.torch, &place)?;
+            let state = State::read(self.entry(&entry, &place)?, keys, self.torch, &place)?;
             member.state = state.unwrap_or_else(State::none);
             made.push((member.param.clone(), entry));
         }
@@ -231,13 +242,22 @@ impl<'py> Step<'py> {
         operands.check_shapes(place)?;
         Ok(operands)
     }
-}
 
-fn as_dict<'a, 'py>(entry: &'a Bound<'py, PyAny>, place: &dyn Fn() -> String) -> Result<&'a Bound<'py, PyDict>, Error> {
-    entry.cast().map_err(|_| Error::StateType {
-        place: place(),
-        name: "entry",
-        found: describe(entry),
-        expected: "a dict",
-    })
+    /// A parameter's entry in the state as a dict.
+    fn entry<'a>(
+        &self,
+        entry: &'a Bound<'py, PyAny>,
+        place: &dyn Fn() -> String,
+    ) -> Result<&'a Bound<'py, PyDict>, Stop> {
+        match self.torch.plain_dict(entry) {
+            Some(dict) => Ok(dict),
+            None if entry.is_instance_of::<PyDict>() => {
+                Err(Stop::Torch(format!("{}: its state is {}", place(), describe_type(entry))))
+            }
+            None => {
+                let (found, expected) = (describe(entry), "a dict");
+                Err(Error::StateType { place: place(), name: "entry", found, expected }.into())
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyFloat, PyList, PyType};
+use pyo3::types::{PyDict, PyFloat, PyList, PyType};
 
 use super::dlpack::Reader;
 use crate::tensor::View;
@@ -14,6 +14,7 @@ pub struct Torch {
     tensor: Py<PyType>,
     parameter: Py<PyType>,
     increment_version: Py<PyAny>,
+    defaultdict: Py<PyType>,
     reader: Reader,
 }
 
@@ -33,6 +34,7 @@ impl Torch {
                 reader: Reader::of(&tensor)?,
                 tensor: tensor.cast_into::<PyType>()?.unbind(),
                 parameter: py.import("torch.nn")?.getattr("Parameter")?.cast_into::<PyType>()?.unbind(),
+                defaultdict: py.import("collections")?.getattr("defaultdict")?.cast_into::<PyType>()?.unbind(),
                 increment_version: py.import("torch.autograd.graph")?.getattr("increment_version")?.unbind(),
             })
         })
@@ -50,6 +52,12 @@ impl Torch {
             return Ok(false);
         }
         object.is_instance(self.tensor.bind(object.py()))
+    }
+
+    /// The object as a dict or defaultdict, if it is one: no subclass, which may keep its entries elsewhere.
+    pub fn plain_dict<'a, 'py>(&self, object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyDict>> {
+        let plain = object.is_exact_instance_of::<PyDict>() || object.get_type().is(&self.defaultdict);
+        if plain { object.cast().ok() } else { None }
     }
 
     /// The memory of a tensor, for as long as the object is borrowed.

@@ -79,12 +79,12 @@ impl<'a> View<'a> {
 
     /// The number of elements.
     pub fn len(&self) -> usize {
-        self.shape.iter().map(|&size| size.max(0) as usize).product()
+        if self.is_empty() { 0 } else { self.shape.iter().map(|&size| size as usize).product() }
     }
 
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.shape.iter().any(|&size| size <= 0)
     }
 
     /// Whether the elements fill a stretch of memory from `data` on, each once, in whatever order of dimensions.
@@ -155,6 +155,7 @@ pub(super) mod tests {
             (&[1], &[7], true),
             (&[2, 4, 5, 3], &[60, 1, 12, 4], true),
             (&[2, 0], &[5, 5], true),
+            (&[i64::MAX, i64::MAX, 0], &[1, 1, 1], true),
             (&[2, 2], &[-2, 1], false),
         ] {
             assert_eq!(view(shape, strides).is_dense(), dense, "{shape:?} {strides:?}");

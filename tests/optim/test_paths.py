@@ -304,3 +304,33 @@ def test_no_gradients_at_all():
         optimizer = case.ours([leaf(torch.ones(2))], **case.options)
         assert optimizer.step() is None
         assert optimizer.last_path == "fused"
+
+
+def test_containers_that_are_no_plain_list_or_dict():
+    """Their entries may be elsewhere than where a dict keeps them."""
+
+    class Lazy(dict):
+        def __missing__(self, key):
+            return self.setdefault(key, {})
+
+    def stepped(change):
+        optimizer = optim.Adam([leaf(torch.ones(2))], lr=0.5)
+        change(optimizer)
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
+        optimizer.step()
+        torch.testing.assert_close(optimizer.param_groups[0]["params"][0], torch.full((2,), 0.5), check_dtype=False)
+        return optimizer
+
+    def tuple_of_params(optimizer):
+        optimizer.param_groups[0]["params"] = tuple(optimizer.param_groups[0]["params"])
+
+    assert stepped(tuple_of_params).last_path == "fused"
+    assert stepped(lambda o: setattr(o, "state", {o.param_groups[0]["params"][0]: {}})).last_path == "fused"
+    assert "state is of type Lazy" in stepped(lambda o: setattr(o, "state", Lazy())).last_path
+    assert "param_groups is of type tuple" in stepped(lambda o: setattr(o, "param_groups", (*o.param_groups,))).last_path
+    optimizer = stepped(lambda o: o.param_groups.__setitem__(0, Lazy(o.param_groups[0])))
+    assert optimizer.last_path == "torch: param_groups[0] is of type Lazy"
+    optimizer.state[optimizer.param_groups[0]["params"][0]] = Lazy(next(iter(optimizer.state.values())))
+    optimizer.param_groups[0] = dict(optimizer.param_groups[0])
+    optimizer.step()
+    assert optimizer.last_path.endswith("its state is of type Lazy")
