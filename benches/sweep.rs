@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use torchpace::cpu::{Batch, Group, Isa};
+use torchpace::cpu::{Batch, Group, Isa, Spawned};
 use torchpace::error::Error;
 use torchpace::rule::{Options, Rule};
 use torchpace::rules::{self, Visitor};
@@ -63,7 +63,7 @@ impl Visitor for Bench<'_> {
                 batch.push(&mut Group::new(rule, 1e-6, false), false, &operands).expect("plain tensors");
                 batch.ready().expect("no shared memory")
             };
-            bencher.iter_batched(ready, |ready| black_box(ready).run_on(isa, 1), BatchSize::SmallInput);
+            bencher.iter_batched(ready, |ready| black_box(ready).run_on(isa, &Spawned(1)), BatchSize::SmallInput);
         });
         group.finish();
     }

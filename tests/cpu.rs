@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use torchpace::cpu::{Batch, Group, Isa};
+use torchpace::cpu::{Batch, Group, Isa, Spawned};
 use torchpace::error::Error;
 use torchpace::number::Number;
 use torchpace::rule::{Options, Rule};
@@ -203,7 +203,7 @@ impl Compare<'_> {
             };
             batch.push(&mut group, false, &operands).unwrap();
         }
-        batch.ready().unwrap().run_on(isa, self.threads);
+        batch.ready().unwrap().run_on(isa, &Spawned(self.threads));
         memory
     }
 

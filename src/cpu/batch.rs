@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use super::isa::Isa;
 use super::sweep::Run;
-use super::threads;
+use super::threads::{Threads, in_pieces};
 use crate::number::Number;
 use crate::rule::Rule;
 use crate::tensor::{Access, Dtype, Operands, Refusal, overlapping};
@@ -139,13 +139,13 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Default for Batch<'_, R, C, 
 }
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
-    /// Runs the step on at most `threads` threads. The bits do not depend on their number.
-    pub fn run(self, threads: usize) {
+    /// Runs the step. The bits do not depend on the number of threads.
+    pub fn run(self, threads: &dyn Threads) {
         self.run_on(Isa::best(), threads);
     }
 
     /// [`run`](Self::run) with a chosen instruction set, for tests and benchmarks.
-    pub fn run_on(self, isa: Isa, threads: usize) {
+    pub fn run_on(self, isa: Isa, threads: &dyn Threads) {
         let tasks = &self.tasks;
         for count in tasks.iter().filter_map(|task| task.count.as_ref()) {
             // SAFETY: the view's promise; the count shares no memory with anything else of the step.
@@ -157,7 +157,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
             }
         }
         let total = tasks.iter().map(|task| task.len).sum();
-        threads::in_pieces(total, threads, |piece| {
+        in_pieces(total, threads, |piece| {
             let mut begin = 0;
             for task in tasks {
                 let end = begin + task.len;

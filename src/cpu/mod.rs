@@ -7,3 +7,4 @@ mod threads;
 
 pub use batch::{Batch, Group, Ready};
 pub use isa::Isa;
+pub use threads::{Spawned, Threads};

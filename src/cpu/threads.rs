@@ -3,30 +3,53 @@
 use std::ops::Range;
 use std::thread;
 
-/// The least work worth a thread of its own, in elements: starting one costs about what a core needs for half of this.
-const LEAST: usize = 1 << 17;
+/// Somebody's threads.
+pub trait Threads: Sync {
+    /// How many may work at once, this one included.
+    fn count(&self) -> usize;
 
-/// Cuts `0..total` into equal pieces, at most `threads` of them, and calls `work` with each, on as many threads.
-pub(super) fn in_pieces(total: usize, threads: usize, work: impl Fn(Range<usize>) + Sync) {
-    let pieces = threads.min(total / LEAST).max(1);
-    let piece = |k: usize| total / pieces * k + (total % pieces).min(k);
-    thread::scope(|scope| {
-        let work = &work;
-        for k in 1..pieces {
-            let range = piece(k)..piece(k + 1);
-            // A thread that the system refuses is no reason to leave its piece undone.
-            if thread::Builder::new()
-                .spawn_scoped(scope, {
-                    let range = range.clone();
-                    move || work(range)
-                })
-                .is_err()
-            {
-                work(range);
+    /// The least work worth a thread of its own, in elements.
+    fn least(&self) -> usize;
+
+    /// Calls `work` once with each number below `pieces`, side by side.
+    fn each(&self, pieces: usize, work: &(dyn Fn(usize) + Sync));
+}
+
+/// As many threads as this, started anew for each call.
+#[derive(Debug, Clone, Copy)]
+pub struct Spawned(pub usize);
+
+impl Threads for Spawned {
+    fn count(&self) -> usize {
+        self.0
+    }
+
+    fn least(&self) -> usize {
+        // Starting a thread costs about what a core needs for half of this.
+        1 << 17
+    }
+
+    fn each(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
+        thread::scope(|scope| {
+            for k in 1..pieces {
+                // A thread that the system refuses is no reason to leave its piece undone.
+                if thread::Builder::new().spawn_scoped(scope, move || work(k)).is_err() {
+                    work(k);
+                }
             }
-        }
-        work(0..piece(1));
-    });
+            work(0);
+        });
+    }
+}
+
+/// Cuts `0..total` into equal pieces, one for each thread that is worth it, and calls `work` with all of them.
+pub(super) fn in_pieces(total: usize, threads: &dyn Threads, work: impl Fn(Range<usize>) + Sync) {
+    let pieces = threads.count().min(total / threads.least().max(1));
+    if pieces <= 1 {
+        return work(0..total);
+    }
+    let begin = |k: usize| total / pieces * k + (total % pieces).min(k);
+    threads.each(pieces, &|k| work(begin(k)..begin(k + 1)));
 }
 
 #[cfg(test)]
@@ -39,7 +62,7 @@ mod tests {
         #[test]
         fn pieces_are_equal_and_cover_all_once(total in 0_usize..3_000_000, threads in 0_usize..9) {
             let seen = Mutex::new(Vec::new());
-            in_pieces(total, threads, |range| seen.lock().unwrap().push(range));
+            in_pieces(total, &Spawned(threads), |range| seen.lock().unwrap().push(range));
             let mut seen = seen.into_inner().unwrap();
             seen.sort_by_key(|range| range.start);
             prop_assert_eq!(seen[0].start, 0);

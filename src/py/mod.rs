@@ -5,6 +5,7 @@ mod error;
 mod options;
 mod state;
 mod step;
+mod threads;
 mod torch;
 
 use pyo3::prelude::*;

@@ -116,8 +116,8 @@ impl<'py> Step<'py> {
         let written = members.iter().flat_map(|member| core::iter::once(&member.param).chain(member.state.tensors()));
         // Before the write, so that an objection of torch's comes in time.
         self.torch.increment_version(self.py, written)?;
-        let threads = self.threads;
-        self.py.detach(|| ready.run(threads));
+        let threads = self.torch.threads(self.threads);
+        self.py.detach(|| ready.run(&threads));
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyList, PyType};
 
 use super::dlpack::Reader;
+use super::threads::{Pool, TorchThreads};
 use crate::tensor::View;
 
 /// torch as this binding knows it.
@@ -16,6 +17,7 @@ pub struct Torch {
     increment_version: Py<PyAny>,
     defaultdict: Py<PyType>,
     reader: Reader,
+    pool: Option<Pool>,
 }
 
 /// An object of exactly the type `torch.Tensor` or `torch.nn.Parameter`: no subclass, whose memory may not be what it
@@ -32,12 +34,18 @@ impl Torch {
             let tensor = module.getattr("Tensor")?;
             Ok(Self {
                 reader: Reader::of(&tensor)?,
+                pool: Pool::find(&module),
                 tensor: tensor.cast_into::<PyType>()?.unbind(),
                 parameter: py.import("torch.nn")?.getattr("Parameter")?.cast_into::<PyType>()?.unbind(),
                 defaultdict: py.import("collections")?.getattr("defaultdict")?.cast_into::<PyType>()?.unbind(),
                 increment_version: py.import("torch.autograd.graph")?.getattr("increment_version")?.unbind(),
             })
         })
+    }
+
+    /// At most `count` threads.
+    pub fn threads(&self, count: usize) -> TorchThreads<'_> {
+        TorchThreads::new(self.pool.as_ref(), count)
     }
 
     /// The object as a plain tensor, if it is one.

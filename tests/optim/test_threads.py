@@ -1,9 +1,12 @@
 """A step computes without the GIL, and two of them side by side do not disturb each other."""
 
+import os
+import subprocess
 import sys
 import threading
 import time
 
+import pytest
 import torch
 
 from torchpace import _native, optim
@@ -43,6 +46,33 @@ def test_other_threads_run_during_a_step():
     finally:
         sys.setswitchinterval(interval)
     assert during > 0
+
+
+FORK = """
+import os, signal, torch
+from torchpace import optim
+param = torch.nn.Parameter(torch.ones(1_000_000))
+param.share_memory_()
+param.grad = torch.ones(1_000_000)
+optimizer = optim.Adam([param], lr=0.1)
+torch.set_num_threads(2)
+optimizer.step()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    optimizer.step()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+assert torch.allclose(param, torch.full_like(param, 0.8)), param
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_step_after_a_fork():
+    """torch's own step waits for ever for threads that stayed behind."""
+    run = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_two_optimizers_in_two_threads():
