@@ -47,3 +47,15 @@ import torchpace
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 1
     assert "ImportError: torchpace reads tensors through the DLPack C exchange API, version 1" in run.stderr
+
+
+def test_the_import_loads_no_compiler():
+    """It takes longer to load than the rest of torch."""
+    code = """
+import sys, torch
+assert "torch._dynamo" not in sys.modules
+import torchpace
+print("torch._dynamo" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr

@@ -62,7 +62,7 @@ impl<'py, const S: usize> State<'py, S> {
         place: &dyn Fn() -> String,
     ) -> Result<Option<Self>, Stop> {
         let mut names = keys.names.iter();
-        let (mut found, mut missing) = (Vec::new(), None);
+        let (mut found, mut missing) = (0, None);
         let mut get = |key: &Option<Bound<'py, PyString>>| -> Result<Option<Tensor<'py>>, Stop> {
             let (Some(key), Some(&name)) = (key, key.as_ref().and_then(|_| names.next())) else {
                 return Ok(None);
@@ -72,7 +72,7 @@ impl<'py, const S: usize> State<'py, S> {
                 missing = missing.or(Some(name));
                 return Ok(None);
             };
-            found.push(name);
+            found += 1;
             match torch.plain(&value) {
                 Some(tensor) => Ok(Some(tensor)),
                 None if torch.is_tensor(&value)? => {
@@ -89,9 +89,13 @@ impl<'py, const S: usize> State<'py, S> {
         }
         match missing {
             None => Ok(Some(state)),
-            Some(_) if found.is_empty() => Ok(None),
+            Some(_) if found == 0 => Ok(None),
             // torch looks its entries up one by one, and fails at the same one.
-            Some(name) => Err(Error::MissingState { place: place(), name, found }.into()),
+            Some(name) => {
+                let there = |key: &&str| entry.contains(*key).unwrap_or(false);
+                let found = keys.names.iter().copied().filter(there).collect();
+                Err(Error::MissingState { place: place(), name, found }.into())
+            }
         }
     }
 

@@ -71,7 +71,8 @@ class Fused(_Parent):
         self.last_path = "fused" if reason is None else f"torch: {reason}"
         return loss
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    # As torch.compiler.disable, which would import the compiler with this module.
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def _note(self, path: str) -> None:
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
         self.last_path = path
