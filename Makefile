@@ -14,6 +14,8 @@ SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi'
 
 .PHONY: all lint test test-rust test-python test-torch demo bench wheel clean tools tools-test
 .DELETE_ON_ERROR:
+# Several recipes install into one environment.
+.NOTPARALLEL:
 
 all: lint test
 
@@ -75,7 +77,7 @@ lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	cd / && $(abspath $(BIN))/stubtest torchpace._native
+	root="$$PWD" && cd / && "$$root/$(BIN)/stubtest" torchpace._native
 
 ## Benchmarks: against torch, and of the loop alone.
 bench: $(INSTALLED)

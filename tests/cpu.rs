@@ -291,7 +291,7 @@ fn tensors_that_share_memory_are_not_ready() {
 fn refusals_name_the_tensor() {
     let table = Table(["momentum", "dampening", "weight_decay", "nesterov"].map(|name| (name, 0.5)).into());
     let rule = rules::Sgd::read(&table).unwrap();
-    let data = std::ptr::without_provenance_mut(64);
+    let data = std::ptr::without_provenance_mut(1 << 30);
     // SAFETY: nothing is run on these.
     let view = |strides: &'static [i64; 2], dtype, device| unsafe { View::new(data, &[2, 3], strides, dtype, device) };
     let good = view(&[3, 1], Dtype::F32, Device::Cpu);
@@ -307,6 +307,9 @@ fn refusals_name_the_tensor() {
     assert_eq!(refusal(far, far, far), Some(("param", Refusal::Device(Device::Other(2)))));
     assert_eq!(refusal(good, far, good), Some(("grad", Refusal::Device(Device::Other(2)))));
     assert_eq!(refusal(half, half, half), Some(("param", Refusal::Dtype(Dtype::Other("bfloat16")))));
+    // SAFETY: as above.
+    let low = unsafe { View::new(data.with_addr(16), &[2, 3], &[3, 1], Dtype::F32, Device::Cpu) };
+    assert_eq!(refusal(good, low, good), Some(("grad", Refusal::Memory)));
     assert_eq!(refusal(gaps, good, good), Some(("param", Refusal::Layout)));
     assert_eq!(refusal(good, turned, good), Some(("grad", Refusal::Layout)));
     assert_eq!(refusal(turned, turned, turned), None);

@@ -1,5 +1,6 @@
 //! A parameter group's dict as the options of a rule.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -90,8 +91,8 @@ impl Options for GroupOptions<'_> {
     fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
         let value = self.value(name)?;
         let both = || -> PyResult<[f64; 2]> {
-            let [first, second] = value.extract::<[Bound<'_, PyAny>; 2]>()?;
-            Ok([self.float(&first)?, self.float(&second)?])
+            let numbers = value.try_iter()?.map(|number| self.float(&number?)).collect::<PyResult<Vec<_>>>()?;
+            numbers.try_into().map_err(|_| PyTypeError::new_err("not two"))
         };
         both().map_err(|_| self.wrong(name, &value, "two numbers"))
     }

@@ -68,6 +68,9 @@ impl From<Error> for Stop {
     }
 }
 
+/// A parameter that has a gradient: its index in the group, the parameter, the gradient.
+type Found<'py> = (usize, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
 /// What the parameters of a group share.
 struct Shared<'py, R, const C: usize, const S: usize> {
     options: GroupOptions<'py>,
@@ -103,9 +106,17 @@ impl<'py> Step<'py> {
         let mut groups = Vec::with_capacity(self.param_groups.len());
         let mut members = Vec::new();
         for (index, group) in self.param_groups.iter().enumerate() {
-            let group = self.read_group::<R, C, S>(index, group)?;
-            self.gather(index, &group, &mut members)?;
-            groups.push(group);
+            let Some(group) = self.torch.plain_dict(&group) else {
+                return Err(Stop::Torch(format!("param_groups[{index}] is {}", describe_type(&group))));
+            };
+            let options = GroupOptions::new(self.torch, group.clone(), index);
+            let found = self.with_gradients(&options)?;
+            // As in torch, the options of a group that has nothing to do do not matter.
+            if !found.is_empty() {
+                let group = self.read_group::<R, C, S>(options)?;
+                self.gather(groups.len(), &group, found, &mut members)?;
+                groups.push(group);
+            }
         }
         if members.iter().any(|member| member.fresh) {
             // All else is checked before the first state is made, so that a step left to torch makes none.
@@ -121,15 +132,23 @@ impl<'py> Step<'py> {
         Ok(())
     }
 
+    /// The parameters of a group that have a gradient.
+    fn with_gradients(&self, options: &GroupOptions<'py>) -> PyResult<Vec<Found<'py>>> {
+        let grad = intern!(self.py, "grad");
+        let mut found = Vec::new();
+        for (index, param) in options.params()?.iter().enumerate() {
+            let grad = param.getattr(grad)?;
+            if !grad.is_none() {
+                found.push((index, param, grad));
+            }
+        }
+        Ok(found)
+    }
+
     fn read_group<R: Rule<C, S>, const C: usize, const S: usize>(
         &self,
-        index: usize,
-        group: Bound<'py, PyAny>,
+        options: GroupOptions<'py>,
     ) -> Result<Shared<'py, R, C, S>, Stop> {
-        let Some(group) = self.torch.plain_dict(&group) else {
-            return Err(Stop::Torch(format!("param_groups[{index}] is {}", describe_type(&group))));
-        };
-        let options = GroupOptions::new(self.torch, group.clone(), index);
         if let Some(reason) = options.torch_only()? {
             return Err(Stop::Torch(format!("{} has {reason}", options.place())));
         }
@@ -138,18 +157,15 @@ impl<'py> Step<'py> {
         Ok(Shared { keys: Keys::of(self.py, &rule), options, step })
     }
 
-    /// Adds the parameters of a group that have a gradient.
+    /// Adds the found parameters of a group, which is the `number`th of those read.
     fn gather<R, const C: usize, const S: usize>(
         &self,
         number: usize,
         Shared { options, keys, .. }: &Shared<'py, R, C, S>,
+        found: Vec<Found<'py>>,
         members: &mut Vec<Member<'py, S>>,
     ) -> Result<(), Stop> {
-        for (index, param) in options.params()?.iter().enumerate() {
-            let grad = param.getattr(intern!(self.py, "grad"))?;
-            if grad.is_none() {
-                continue;
-            }
+        for (index, param, grad) in found {
             let place = || options.place_of(index);
             let plain = |object: &Bound<'py, PyAny>, name: &str| {
                 let left = |what: &str| Stop::Torch(format!("{}: {name} is {what}", place()));
@@ -221,7 +237,7 @@ impl<'py> Step<'py> {
             let view = self.torch.view(tensor).or_else(|_| {
                 Err(Stop::Torch(format!("{}: {name} is not plain memory ({})", place(), tensor.kind()?)))
             })?;
-            if view.data().is_null() && !view.is_empty() && tensor.is_freed()? {
+            if !view.has_memory() && tensor.is_freed()? {
                 return Err(Error::FreedStorage { place: place(), name, expected: view.len() }.into());
             }
             Ok(view)

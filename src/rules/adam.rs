@@ -17,7 +17,7 @@ use crate::rule::{Options, Rule};
 /// param -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)       t counts steps from 1
 /// ```
 ///
-/// The last line is computed with `sqrt(1 - beta2^t)` multiplied through, which spares a division and a rounding.
+/// The root of the correction is taken once a step, and multiplied where the formula divides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     beta1: f64,
@@ -28,9 +28,9 @@ pub struct Adam {
     decoupled: bool,
 }
 
-impl Rule<7, 3> for Adam {
+impl Rule<8, 3> for Adam {
     const NAME: &'static str = "adam";
-    const COEFFS: [&'static str; 7] = ["rate", "beta1", "beta1_rest", "beta2", "beta2_rest", "eps", "decay"];
+    const COEFFS: [&'static str; 8] = ["rate", "beta1", "beta1_rest", "beta2", "beta2_rest", "unbias", "eps", "decay"];
     const SLOTS: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
     const COUNTED: bool = true;
 
@@ -46,13 +46,13 @@ impl Rule<7, 3> for Adam {
         })
     }
 
-    fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 7] {
+    fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 8] {
         let one = N::lit(1.0);
         let (beta1, beta2, weight_decay) = (N::lit(self.beta1), N::lit(self.beta2), N::lit(self.weight_decay));
-        let root = (one - beta2.pow(step)).sqrt();
-        let rate = lr / (one - beta1.pow(step)) * root;
+        let unbias = one / (one - beta2.pow(step)).sqrt();
+        let rate = lr / (one - beta1.pow(step));
         let decay = if self.decoupled { one - lr * weight_decay } else { weight_decay };
-        [rate, beta1, one - beta1, beta2, one - beta2, N::lit(self.eps) * root, decay]
+        [rate, beta1, one - beta1, beta2, one - beta2, unbias, N::lit(self.eps), decay]
     }
 
     fn live(&self) -> [bool; 3] {
@@ -62,7 +62,7 @@ impl Rule<7, 3> for Adam {
     #[inline(always)]
     fn update<T: Number>(
         &self,
-        [rate, beta1, rest1, beta2, rest2, eps, decay]: [T; 7],
+        [rate, beta1, rest1, beta2, rest2, unbias, eps, decay]: [T; 8],
         param: T,
         grad: T,
         [mean, square, largest]: [T; 3],
@@ -78,7 +78,7 @@ impl Rule<7, 3> for Adam {
         } else {
             (largest, square)
         };
-        let param = (-rate).fma(mean / (square_used.sqrt() + eps), param);
+        let param = (-rate).fma(mean / square_used.sqrt().fma(unbias, eps), param);
         (param, [mean, square, largest])
     }
 }

@@ -128,7 +128,7 @@ impl<'a, const S: usize> Operands<'a, S> {
 
 fn unreachable(view: &View<'_>) -> Option<Refusal> {
     match view.device() {
-        Device::Cpu => (view.data().is_null() && !view.is_empty()).then_some(Refusal::Memory),
+        Device::Cpu => (!view.has_memory()).then_some(Refusal::Memory),
         device => Some(Refusal::Device(device)),
     }
 }

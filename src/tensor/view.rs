@@ -87,6 +87,12 @@ impl<'a> View<'a> {
         self.shape.iter().any(|&size| size <= 0)
     }
 
+    /// Whether the elements, if any, have memory on the host. A freed storage and a lazy zero are described by address 0,
+    /// a view of one by the view's offset; no system gives memory that low.
+    pub fn has_memory(&self) -> bool {
+        self.is_empty() || self.data.addr() >= 4 << 20
+    }
+
     /// Whether the elements fill a stretch of memory from `data` on, each once, in whatever order of dimensions.
     pub fn is_dense(&self) -> bool {
         if self.is_empty() {

@@ -376,3 +376,22 @@ def test_a_subclass_may_override_step(name):
     set_grads(params)
     optimizer.step()
     assert (Counting.calls, optimizer.last_path) == (1, "fused")
+
+
+def test_options_of_a_group_without_gradients_do_not_matter():
+    params = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))]
+    optimizer = optim.SGD([{"params": params[:1]}, {"params": params[1:]}], lr=0.5)
+    optimizer.param_groups[0]["lr"] = None
+    params[1].grad = torch.ones(2)
+    optimizer.step()
+    assert optimizer.last_path == "fused"
+    assert [param.tolist() for param in params] == [[1.0, 1.0], [0.5, 0.5]]
+
+
+def test_betas_replaced_by_any_iterable():
+    for betas in ([0.8, 0.9], torch.tensor([0.8, 0.9]), {0.8: 1, 0.9: 2}):
+        optimizer, params = make(optim.Adam)
+        optimizer.param_groups[0]["betas"] = betas
+        set_grads(params)
+        optimizer.step()
+        assert optimizer.last_path == "fused"

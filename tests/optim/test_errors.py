@@ -27,6 +27,7 @@ def assert_refused(optimizer, params, error, *words):
     for word in words:
         assert word in str(info.value).replace("\\'", "'"), (word, str(info.value))
     assert all(torch.equal(param, value) for param, value in zip(params, values, strict=True))
+    assert optimizer.last_path is None
     after = optimizer.state_dict()["state"]
     for index, entry in state.items():
         assert not isinstance(entry, dict) or entry.keys() == after[index].keys()
@@ -54,9 +55,11 @@ def test_gradient_of_the_wrong_shape():
     assert_refused(optimizer, params, RuntimeError, PLACE, "grad has shape [5], expected [4]")
 
 
-def test_freed_storage():
-    """torch writes through the null pointer and the process dies."""
+@pytest.mark.parametrize("offset", [0, 3])
+def test_freed_storage(offset):
+    """torch writes through the null pointer, or the view's offset from it, and the process dies."""
     optimizer, params = trained()
+    params[1].grad = torch.ones(4 + offset)[offset:]
     params[1].grad.untyped_storage().resize_(0)
     assert_refused(optimizer, params, RuntimeError, PLACE, "grad has 4 elements and its storage is empty")
 

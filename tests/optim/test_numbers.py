@@ -103,3 +103,12 @@ def test_centered_rmsprop_stays_finite_where_torchs_variance_rounds_below_zero()
             param.grad = grad.clone()
             optimizer.step()
         assert bool(param.isfinite().all()) is finite
+
+
+def test_adam_with_the_smallest_eps_and_no_gradient():
+    """eps must not underflow to 0 in the bias correction: 0 / 0."""
+    param = torch.nn.Parameter(torch.ones(2))
+    param.grad = torch.tensor([1.0, 0.0])
+    optimizer = cases.Case("Adam").ours([param], lr=0.1, eps=1e-45)
+    optimizer.step()
+    torch.testing.assert_close(param, torch.tensor([0.9, 1.0]), check_dtype=False)

@@ -335,3 +335,24 @@ def test_containers_that_are_no_plain_list_or_dict():
     optimizer.param_groups[0] = dict(optimizer.param_groups[0])
     optimizer.step()
     assert optimizer.last_path.endswith("its state is of type Lazy")
+
+
+def test_a_dispatch_mode_sees_the_step():
+    """A trace that leaves the update out would be wrong."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def traced(cls):
+        param = leaf(torch.ones(3))
+        optimizer = cls([param], lr=0.5)
+
+        def step(grad):
+            param.grad = grad
+            optimizer.step()
+            return param.detach()
+
+        return str(make_fx(step)(torch.ones(3)).graph), getattr(optimizer, "last_path", None)
+
+    graph, path = traced(optim.SGD)
+    assert path == "torch: a TorchDispatchMode is active"
+    assert graph == traced(torch.optim.SGD)[0]
+    assert "add_" in graph

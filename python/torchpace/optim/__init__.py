@@ -7,10 +7,11 @@ fused step yet are torch's own classes.
 from torch import optim as _torch
 from torch.optim import *  # noqa: F403
 
+from torchpace.optim import lr_scheduler, swa_utils  # type: ignore[no-redef]
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamw import AdamW
 from torchpace.optim.rmsprop import RMSprop
 from torchpace.optim.sgd import SGD
 
-__all__ = [*_torch.__all__, "SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+__all__ = [*_torch.__all__, "SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "lr_scheduler", "swa_utils"]

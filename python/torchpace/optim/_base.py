@@ -28,7 +28,7 @@ class Fused(_Parent):
     last_path: str | None = None
     """Which way the last step went: `"fused"`, or `"torch: "` and the reason why torch's own code took it.
 
-    None before the first step, and in an optimizer just unpickled or copied.
+    None before the first step, after one that raised, and in an optimizer just unpickled or copied.
     """
 
     @overload
@@ -62,8 +62,12 @@ class Fused(_Parent):
             self._torch_step()
             self._note("torch: torch.compile is tracing")
             return loss
+        self.last_path = None
         if self._is_scaled():
             reason: str | None = "a GradScaler unscales in the step"
+        elif torch._C._len_torch_dispatch_stack() > 0:
+            # It sees, and may change, every operator of torch: a trace without the step would be wrong.
+            reason = "a TorchDispatchMode is active"
         else:
             reason = _native.step(self._rule, self.param_groups, self.state, self._new_state, torch.get_num_threads())
         if reason is not None:
@@ -113,7 +117,8 @@ class Fused(_Parent):
     def _new_step_count(self, param: Tensor, group: dict[str, Any]) -> Tensor:
         # torch keeps the count in float32, and in float64 where that is the default type and no fused kernel reads it.
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
-        return torch.zeros((), dtype=torch.float64 if wide else torch.float32, device="cpu")
+        device = param.device if group.get("fused") or group.get("capturable") else "cpu"
+        return torch.zeros((), dtype=torch.float64 if wide else torch.float32, device=device)
 
 
 def _on_cpu(group: dict[str, Any]) -> bool:
