@@ -173,10 +173,12 @@ impl<'py> Step<'py> {
                 if tensor.is_negative_view()? { Err(left("a negative view")) } else { Ok(tensor) }
             };
             let (param, grad) = (plain(&param, "param")?, plain(&grad, "grad")?);
-            let entry = if keys.names().is_empty() { None } else { self.state.get_item(param.object())? };
-            let state = match entry {
-                Some(entry) => State::read(self.entry(&entry, &place)?, keys, self.torch, &place)?,
-                None => keys.names().is_empty().then(State::none),
+            let state = if keys.names().is_empty() {
+                Some(State::none())
+            } else if let Some(entry) = self.state.get_item(param.object())? {
+                State::read(self.entry(&entry, &place)?, keys, self.torch, &place)?
+            } else {
+                None
             };
             let fresh = state.is_none();
             members.push(Member { group: number, index, param, grad, fresh, state: state.unwrap_or_else(State::none) });
@@ -198,11 +200,11 @@ impl<'py> Step<'py> {
             let entry = self.new_state.call1((member.param.object(), options.dict(), names))?;
             let state = State::read(self.entry(&entry, &place)?, keys, self.torch, &place)?;
             member.state = state.unwrap_or_else(State::none);
-            made.push((member.param.clone(), entry));
+            // A lookup by subscript, which makes the (still empty) entry of a defaultdict.
+            made.push((self.state.as_any().get_item(member.param.object())?, entry));
         }
-        for (param, entry) in made {
-            // A lookup by subscript, which makes the entry of a defaultdict.
-            self.state.as_any().get_item(param.object())?.call_method1(intern!(self.py, "update"), (entry,))?;
+        for (into, entry) in made {
+            into.call_method1(intern!(self.py, "update"), (entry,))?;
         }
         Ok(())
     }

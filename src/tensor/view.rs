@@ -51,7 +51,7 @@ impl<'a> View<'a> {
     ///
     /// Until `'a` ends, every element that `shape` and `strides` reach from `data` must lie in one live allocation on
     /// `device`, initialised with values of `dtype`, and be writable if the view is written through. It may be
-    /// unaligned.
+    /// unaligned. While a driver runs on the view, nobody else may write there, nor read what the driver writes.
     #[allow(unsafe_code)]
     pub unsafe fn new(data: *mut u8, shape: &'a [i64], strides: &'a [i64], dtype: Dtype, device: Device) -> Self {
         Self { data, shape, strides, dtype, device, memory: PhantomData }
