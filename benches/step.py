@@ -1,167 +1,180 @@
-"""A step of ours against torch's default, foreach and fused: medians of ratios over interleaved rounds.
+"""A step of ours against torch's default, foreach, fused and compiled: medians of ratios over interleaved rounds.
 
 Each row is an optimizer on a list of tensors. In every round each arm makes a few steps in turn, so that all meet the
 same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
-quartiles, so above 1 ours is faster. All rows are printed, losses too, and written to
-benches/record/<machine>/<date>.csv with `--record`.
+quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about RUN minutes; with `--record`,
+which takes its time (RECORD minutes) and compiles too, they are written to benches/record/<machine>/<date>.csv.
 """
 
 import argparse
-import csv
-import datetime
-import os
-import platform
+import gc
+import inspect
+import itertools
 import statistics
-import subprocess
 import time
-from pathlib import Path
 
+import records
 import torch
+from lists import LISTS
 
 import torchpace
 
-ROOT = Path(__file__).parents[1]
-
-
-def gpt2_small():
-    """The parameters of GPT-2 small: 148 tensors, 124 million elements."""
-    width = 768
-    block = [
-        *[(width,), (width,)] * 2,
-        *[(width, 3 * width), (3 * width,), (width, width), (width,)],
-        *[(width, 4 * width), (4 * width,), (4 * width, width), (width,)],
-    ]
-    return [(50257, width), (1024, width), *block * 12, (width,), (width,)]
-
-
-def mlp():
-    """The parameters of the demo's MLP: 6 tensors, 26 thousand elements."""
-    return [(128, 64), (128,), (128, 128), (128,), (10, 128), (10,)]
-
-
-LISTS = {
-    "500 x 16": lambda: [(16,)] * 500,
-    "MLP 26k": mlp,
-    "100 x 100k": lambda: [(100_000,)] * 100,
-    "GPT-2 small": gpt2_small,
-}
+ROUNDS = 5  # at the least
 
 OPTIMIZERS = {
-    "SGD momentum": ("SGD", {"lr": 1e-4, "momentum": 0.9}),
-    "RMSprop": ("RMSprop", {"lr": 1e-4}),
-    "Adagrad": ("Adagrad", {"lr": 1e-4}),
-    "Adam": ("Adam", {"lr": 1e-4}),
-    "AdamW": ("AdamW", {"lr": 1e-4}),
+    "SGD momentum": ("SGD", {"momentum": 0.9}),
+    "RMSprop": ("RMSprop", {}),
+    "Adagrad": ("Adagrad", {}),
+    "Adam": ("Adam", {}),
+    "AdamW": ("AdamW", {}),
+    "AdamW clip": ("AdamW", {"max_grad_norm": 1.0}),  # torch's arms: clip_grad_norm_, then the step
 }
 
-TORCHS = {"default": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+TORCHS = {
+    "default": {"foreach": False},  # not fused either, which RMSprop takes no argument for
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "compiled": {"foreach": True},
+}
+
+# Where compiling a step takes seconds: about a third of a second a tensor.
+COMPILED = ["MLP", "1 x 124M"]
 
 
-def make(module, name, options, shapes):
-    params = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
-    for param in params:
-        param.grad = torch.full_like(param, 0.5)
-    return getattr(module, name)(params, **options)
+def make(module, name, options, groups, dtype):
+    """An optimizer on tensors of its own, with a lower learning rate from group to group."""
+    made = []
+    for depth, shapes in enumerate(groups):
+        params = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
+        for param in params:
+            param.grad = torch.full_like(param, 0.5)
+        made.append({"params": params, "lr": 1e-4 * 0.99**depth})
+    return getattr(module, name)(made, **options)
 
 
-def arms(name, options, shapes):
-    made = {"ours": make(torchpace.optim, name, options, shapes)}
-    for variant, extra in TORCHS.items():
-        if name != "RMSprop" or variant != "fused":  # torch has no fused RMSprop
-            made[variant] = make(torch.optim, name, options | extra, shapes)
-    return made
+def clipping(optimizer, step, max_norm):
+    """Clip in place, then step. After the first time the norm is about 1 and nothing changes, but the work is the same:
+    clip_grad_norm_ multiplies always."""
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+
+    def clipped():
+        torch.nn.utils.clip_grad_norm_(params, max_norm, foreach=True)
+        step()
+
+    return clipped
 
 
-def measure(optimizers, budget):
-    """Seconds a step of each arm, round by round, until `budget` seconds are spent (5 rounds at the least)."""
+def arms(name, options, groups, dtype, variants):
+    """Our optimizer, and the step of each arm."""
+    ours = make(torchpace.optim, name, options, groups, dtype)
+    steps = {"ours": ours.step}
+    max_norm = options.get("max_grad_norm")
+    theirs = {key: value for key, value in options.items() if key != "max_grad_norm"}
+    for variant in variants:
+        optimizer = make(torch.optim, name, theirs | TORCHS[variant], groups, dtype)
+        # The learning rate stays, so compiling it in does no harm; foreach takes none as a tensor here.
+        step = torch.compile(optimizer.step) if variant == "compiled" else optimizer.step
+        steps[variant] = step if max_norm is None else clipping(optimizer, step, max_norm)
+    return ours, steps
+
+
+def clock(step, repeat):
     begin = time.perf_counter()
-    for optimizer in optimizers.values():
-        optimizer.step()
-        optimizer.step()
+    for _ in range(repeat):
+        step()
+    return (time.perf_counter() - begin) / repeat
+
+
+def measure(steps, budget):
+    """Seconds a step of each arm, round by round, until `budget` seconds are spent."""
+    for step in steps.values():
+        clock(step, 2)  # makes the state, and compiles: with state and without are two
+    begin = time.perf_counter()
     # As many steps a turn as make it last a few milliseconds, and the clock's grain vanish.
-    repeat = max(1, int(3e-3 * 2 * len(optimizers) / (time.perf_counter() - begin)))
-    names, rounds = list(optimizers), []
-    while len(rounds) < 5 or time.perf_counter() - begin < budget:
-        seconds = {}
+    repeat = max(1, int(3e-3 * len(steps) / sum(clock(step, 1) for step in steps.values())))
+    names, rounds = list(steps), []
+    while len(rounds) < ROUNDS or time.perf_counter() - begin < budget:
         shift = len(rounds) % len(names)
-        for name in names[shift:] + names[:shift]:
-            before = time.perf_counter()
-            for _ in range(repeat):
-                optimizers[name].step()
-            seconds[name] = (time.perf_counter() - before) / repeat
-        rounds.append(seconds)
-    if optimizers["ours"].last_path != "fused":
-        raise SystemExit(f"our step was not fused: {optimizers['ours'].last_path}")
+        rounds.append({name: clock(steps[name], repeat) for name in names[shift:] + names[:shift]})
     return rounds
 
 
-def machine():
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        model = models[0].partition(":")[2].strip() if models else model
-    return f"{model}, {os.cpu_count()} cores"
+def compare(rounds, variants):
+    """Of each variant the quartiles of its time divided by ours."""
+    return {
+        variant: statistics.quantiles([seconds[variant] / seconds["ours"] for seconds in rounds], n=4)
+        for variant in variants
+    }
 
 
-def commit():
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
+def cell(variant, ratios, optimizer):
+    if variant not in ratios:
+        return "none in torch" if (variant, optimizer) == ("fused", "RMSprop") else "not compiled"
+    low, median, high = ratios[variant]
+    return f"{'* ' * (median < 1)}{median:.2f} ({low:.2f}-{high:.2f})"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lists", nargs="+", default=list(LISTS), choices=list(LISTS))
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, torch.get_num_threads()}))
-    parser.add_argument("--seconds", type=float, default=2.0, help="a row's time (default: 2)")
-    parser.add_argument("--record", action="store_true", help="write the rows to benches/record/")
+    parser.add_argument("--compiled", nargs="*", choices=list(LISTS), help="lists to compile torch's step for, too")
+    parser.add_argument("--seconds", type=float, help="a row's time (default: 1; 3 with --record)")
+    parser.add_argument("--record", action="store_true", help=f"write benches/record/; compiles {COMPILED} by default")
     options = parser.parse_args()
-    print(f"{machine()}; torch {torch.__version__}, torchpace {torchpace.__version__} at {commit()}, float32, CPU")
+    seconds = options.seconds or (3 if options.record else 1)
+    compiled = (COMPILED if options.record else []) if options.compiled is None else options.compiled
+    shown = [variant for variant in TORCHS if variant != "compiled" or compiled]
+    about = records.about()
+    print(f"{about}; torchpace {torchpace.__version__}")
     print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
-    print(f"{'list':14}{'optimizer':14}{'threads':>8}{'us':>10}" + "".join(f"{name:>22}" for name in TORCHS))
+    print(f"{'list':13}{'optimizer':14}{'type':10}threads{'us':>8}" + "".join(f"{name:>24}" for name in shown))
+    if (
+        "max_grad_norm" not in inspect.signature(torchpace.optim.AdamW).parameters
+        and "AdamW clip" in options.optimizers
+    ):
+        print("AdamW clip: left out, this torchpace has no max_grad_norm")
+        options.optimizers.remove("AdamW clip")
     rows = []
-    for list_name in options.lists:
-        for optimizer_name in options.optimizers:
-            optimizers = arms(*OPTIMIZERS[optimizer_name], LISTS[list_name]())
-            for threads in options.threads:
-                torch.set_num_threads(threads)
-                rounds = measure(optimizers, options.seconds)
-                micros = statistics.median(seconds["ours"] for seconds in rounds) * 1e6
-                cells = ""
-                for variant in TORCHS:
-                    if variant not in optimizers:
-                        cells += f"{'none in torch':>22}"
-                        continue
-                    low, median, high = statistics.quantiles([row[variant] / row["ours"] for row in rounds], n=4)
-                    cells += f"{'*' * (median < 1):>6}{median:6.2f} ({low:.2f}-{high:.2f})".rjust(22)
-                    rows.append(
-                        {
-                            "list": list_name,
-                            "optimizer": optimizer_name,
-                            "threads": threads,
-                            "against": variant,
-                            "ours_us": f"{micros:.1f}",
-                            "ratio": f"{median:.3f}",
-                            "low": f"{low:.3f}",
-                            "high": f"{high:.3f}",
-                            "rounds": len(rounds),
-                        }
-                    )
-                print(f"{list_name:14}{optimizer_name:14}{threads:8}{micros:10.0f}{cells}", flush=True)
-            del optimizers
+    for list_name, dtype, optimizer in itertools.product(options.lists, options.dtypes, options.optimizers):
+        variants = [
+            variant
+            for variant in shown
+            if (variant, optimizer) != ("fused", "RMSprop") and (variant != "compiled" or list_name in compiled)
+        ]
+        ours, steps = arms(*OPTIMIZERS[optimizer], LISTS[list_name](), getattr(torch, dtype), variants)
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            torch.compiler.reset()  # after some recompilations, as for another number of threads, it would give up
+            rounds = measure(steps, seconds)
+            if ours.last_path != "fused":
+                raise SystemExit(f"our step was not fused: {ours.last_path}")
+            micros = statistics.median(times["ours"] for times in rounds) * 1e6
+            ratios = compare(rounds, variants)
+            cells = "".join(f"{cell(variant, ratios, optimizer):>24}" for variant in shown)
+            print(f"{list_name:13}{optimizer:14}{dtype:10}{threads:7}{micros:8.0f}{cells}", flush=True)
+            for variant, (low, median, high) in ratios.items():
+                rows.append(
+                    {
+                        "list": list_name,
+                        "optimizer": optimizer,
+                        "dtype": dtype,
+                        "threads": threads,
+                        "against": variant,
+                        "ours_us": f"{micros:.1f}",
+                        "ratio": f"{median:.3f}",
+                        "low": f"{low:.3f}",
+                        "high": f"{high:.3f}",
+                        "rounds": len(rounds),
+                    }
+                )
+        del ours, steps  # the next arms need the memory
+        torch.compiler.reset()
+        gc.collect()
     if options.record:
-        folder = ROOT / "benches" / "record" / "".join(c if c.isalnum() else "-" for c in machine()).strip("-").lower()
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{datetime.date.today():%Y-%m-%d}.csv"
-        with path.open("w", newline="") as file:
-            command = "python benches/step.py --record"
-            file.write(f"# {machine()}; torch {torch.__version__}; commit {commit()}; {command}\n")
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"\nrecorded in {path.relative_to(ROOT)}")
+        records.write("", about, rows)
 
 
 if __name__ == "__main__":

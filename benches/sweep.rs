@@ -4,12 +4,12 @@
 
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use torchpace::cpu::{Batch, Group, Isa, Spawned};
 use torchpace::error::Error;
 use torchpace::rule::{Options, Rule};
 use torchpace::rules::{self, Visitor};
-use torchpace::tensor::{Device, Dtype, Operands, Slot, View};
+use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
 
 const LEN: usize = 4096;
 
@@ -33,6 +33,10 @@ impl Options for Usual {
     fn flag(&self, _name: &'static str) -> Result<bool, Error> {
         Ok(false)
     }
+
+    fn extra(&self, _name: &'static str) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 struct Bench<'a>(&'a mut Criterion, Dtype, Isa);
@@ -53,17 +57,19 @@ impl Visitor for Bench<'_> {
         // SAFETY: one number.
         let step = unsafe { View::new((&raw mut count).cast(), &[], &[], Dtype::F32, Device::Cpu) };
         let live = rule.live();
-        let slots = std::array::from_fn(|k| Slot { name: R::SLOTS[k], view: live[k].then(|| views[2 + k]) });
+        let slots = std::array::from_fn(|k| live[k].then(|| views[2 + k]));
         let operands = Operands { param: views[0], grad: views[1], slots, step: R::COUNTED.then_some(step) };
         let mut group = criterion.benchmark_group(format!("{} {dtype}", R::NAME));
         group.throughput(Throughput::Elements(LEN as u64));
+        let usual = Group::new(rule, 1e-6);
         group.bench_function(format!("{isa:?}"), |bencher| {
-            let ready = || {
-                let mut batch = Batch::new();
-                batch.push(&mut Group::new(rule, 1e-6, false), false, &operands).expect("plain tensors");
-                batch.ready().expect("no shared memory")
-            };
-            bencher.iter_batched(ready, |ready| black_box(ready).run_on(isa, &Spawned(1)), BatchSize::SmallInput);
+            bencher.iter(|| {
+                let mut walk = None;
+                let mut batch = Batch::new(None);
+                batch.push((0, &usual), false, &mut walk, &operands, String::new).expect("plain tensors");
+                let ready = batch.ready(&mut Territory::default()).expect("no shared memory");
+                black_box(ready).run_on(isa, &Spawned(1));
+            });
         });
         group.finish();
     }
@@ -71,7 +77,7 @@ impl Visitor for Bench<'_> {
 
 fn sweeps(criterion: &mut Criterion) {
     for name in rules::names() {
-        for dtype in [Dtype::F32, Dtype::F64] {
+        for dtype in [Dtype::F32, Dtype::F64, Dtype::Bf16, Dtype::F16] {
             for isa in Isa::available() {
                 rules::visit(name, Bench(criterion, dtype, isa)).expect("a rule of the list");
             }

@@ -82,4 +82,78 @@ pub enum Error {
         /// The parameter's shape.
         expected: Vec<i64>,
     },
+
+    /// A gradient or a state entry is on another device than the parameter.
+    #[error("{place}: {name} is on device {found}, expected {expected}")]
+    Device {
+        /// The parameter.
+        place: String,
+        /// `grad` or the state entry's name.
+        name: &'static str,
+        /// Its device.
+        found: String,
+        /// The parameter's device.
+        expected: String,
+    },
+
+    /// A gradient or a state entry is of a type that cannot go with the parameter's.
+    #[error("{place}: {name} is {found}, expected {expected} or another type of its kind")]
+    Dtype {
+        /// The parameter.
+        place: String,
+        /// `grad` or the state entry's name.
+        name: &'static str,
+        /// Its type.
+        found: String,
+        /// The parameter's type.
+        expected: String,
+    },
+
+    /// A tensor that is written has two elements in one place.
+    #[error(
+        "{place}: {name} of shape {shape:?} and strides {strides:?} has more than one element in one place; clone it"
+    )]
+    SelfOverlap {
+        /// The parameter.
+        place: String,
+        /// `param` or the state entry's name.
+        name: &'static str,
+        /// Its shape.
+        shape: Vec<i64>,
+        /// Its strides.
+        strides: Vec<i64>,
+    },
+
+    /// A state entry of a parameter that is plain memory is not.
+    #[error("{place}: {name} is not plain memory ({found}), expected a dense tensor on the parameter's device")]
+    NotPlain {
+        /// The parameter.
+        place: String,
+        /// The state entry's name.
+        name: &'static str,
+        /// What it is.
+        found: String,
+    },
+
+    /// An option that is one for all groups differs between two.
+    #[error("{place}: option {name:?} is {found}, expected {expected} as in the groups before: there is one for all")]
+    GroupsDiffer {
+        /// The group.
+        place: String,
+        /// The option's name.
+        name: &'static str,
+        /// What it is.
+        found: String,
+        /// What it is in an earlier group.
+        expected: String,
+    },
+
+    /// The gradients' norm is infinite or NaN, and the user asked for an error.
+    #[error(
+        "the total norm of the gradients is {norm}, so they cannot be clipped to max_grad_norm; expected a finite norm"
+    )]
+    NonFiniteNorm {
+        /// The norm.
+        norm: f64,
+    },
 }

@@ -9,7 +9,7 @@ use crate::number::Number;
 /// of the gradient under `maximize` belong to the driver.
 ///
 /// `C` is the number of coefficients of a step, `S` the number of state buffers (slots).
-pub trait Rule<const C: usize, const S: usize>: Copy + Send + Sync {
+pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync + 'static {
     /// The name under which a face asks for the rule.
     const NAME: &'static str;
     /// The names of the coefficients, in the order of [`coeffs`](Rule::coeffs).
@@ -43,4 +43,6 @@ pub trait Options {
     fn pair(&self, name: &'static str) -> Result<[f64; 2], Error>;
     /// True or false.
     fn flag(&self, name: &'static str) -> Result<bool, Error>;
+    /// True or false; false where there is no such option. For those that torch lacks, and so its checkpoints.
+    fn extra(&self, name: &'static str) -> Result<bool, Error>;
 }

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 
+use half::{bf16, f16};
 use proptest::prelude::*;
-use torchpace::cpu::{Batch, Group, Isa, Spawned};
+use torchpace::cpu::{Batch, Group, Isa, Spawned, Unfit};
 use torchpace::error::Error;
 use torchpace::number::Number;
 use torchpace::rule::{Options, Rule};
 use torchpace::rules::{self, Visitor};
-use torchpace::tensor::{Device, Dtype, Operands, Refusal, Slot, View};
+use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
 
 /// Options from a table; a flag is a number that is not 0.
 #[derive(Debug)]
@@ -28,14 +29,22 @@ impl Options for Table {
     fn flag(&self, name: &'static str) -> Result<bool, Error> {
         Ok(self.number(name)? != 0.0)
     }
+
+    fn extra(&self, name: &'static str) -> Result<bool, Error> {
+        Ok(self.0.contains_key(name) && self.flag(name)?)
+    }
 }
 
 fn options() -> impl Strategy<Value = Table> {
     let on = || prop::sample::select(vec![0.0, 1.0]);
     let share = || prop::sample::select(vec![0.0, 0.3, 0.9]);
     let numbers = (share(), share(), share(), prop::sample::select(vec![0.0, 0.1]), 1e-8..1e-2);
-    (numbers, on(), on(), on(), on()).prop_map(|((decay, momentum, dampening, weight_decay, eps), a, b, c, d)| {
+    let flags = (on(), on(), on(), on(), on(), on(), on());
+    (numbers, flags).prop_map(|((decay, momentum, dampening, weight_decay, eps), (a, b, c, d, e, f, g))| {
         Table(HashMap::from([
+            ("averaged", e),
+            ("mean", f),
+            ("eps_inside", g),
             ("alpha", decay),
             ("betas", decay),
             ("momentum", momentum),
@@ -52,24 +61,40 @@ fn options() -> impl Strategy<Value = Table> {
 }
 
 /// An element type of tensors.
-trait Element: Number + PartialEq + std::fmt::Debug {
+trait Element: Copy + PartialEq + std::fmt::Debug {
+    type Compute: Number;
     const DTYPE: Dtype;
+    fn of(value: f64) -> Self;
+    fn widen(self) -> Self::Compute;
+    fn narrow(value: Self::Compute) -> Self;
     fn bits(self) -> u64;
 }
 
-impl Element for f32 {
-    const DTYPE: Dtype = Dtype::F32;
-    fn bits(self) -> u64 {
-        self.to_bits().into()
-    }
+macro_rules! element {
+    ($float:ty, $compute:ty, $dtype:expr, $of:expr, $widen:expr, $narrow:expr) => {
+        impl Element for $float {
+            type Compute = $compute;
+            const DTYPE: Dtype = $dtype;
+            fn of(value: f64) -> Self {
+                $of(value)
+            }
+            fn widen(self) -> $compute {
+                $widen(self)
+            }
+            fn narrow(value: $compute) -> Self {
+                $narrow(value)
+            }
+            fn bits(self) -> u64 {
+                self.to_bits().into()
+            }
+        }
+    };
 }
 
-impl Element for f64 {
-    const DTYPE: Dtype = Dtype::F64;
-    fn bits(self) -> u64 {
-        self.to_bits()
-    }
-}
+element!(f32, f32, Dtype::F32, |x| x as f32, |x| x, |x| x);
+element!(f64, f64, Dtype::F64, |x| x, |x| x, |x| x);
+element!(f16, f32, Dtype::F16, f16::from_f64, f16::to_f32, f16::from_f32);
+element!(bf16, f32, Dtype::Bf16, bf16::from_f64, bf16::to_f32, bf16::from_f32);
 
 /// Numbers in bytes, `shift` bytes off their alignment.
 #[derive(Clone)]
@@ -119,6 +144,8 @@ struct Compare<'a> {
     shift: usize,
     threads: usize,
     maximize: bool,
+    unscale: Option<f64>,
+    clip_value: Option<f64>,
 }
 
 const LR: f64 = 0.05;
@@ -129,14 +156,13 @@ impl Compare<'_> {
         let mut state = self.seed;
         let mut random = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            T::lit((state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0)
+            (state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0
         };
-        let square = |x: T| x * x;
         let tensors: Vec<Tensors<T, S>> = (self.lengths.iter().enumerate())
             .map(|(i, &len)| Tensors {
-                param: (0..len).map(|_| random()).collect(),
-                grad: (0..len).map(|_| random()).collect(),
-                slots: [(); S].map(|()| (0..len).map(|_| square(random())).collect()),
+                param: (0..len).map(|_| T::of(random())).collect(),
+                grad: (0..len).map(|_| T::of(random())).collect(),
+                slots: [(); S].map(|()| (0..len).map(|_| T::of(random().powi(2))).collect()),
                 count: (i % 3) as f32,
             })
             .collect();
@@ -155,14 +181,25 @@ impl Compare<'_> {
         mut tensors: Tensors<T, S>,
     ) -> Tensors<T, S> {
         let step = if R::COUNTED { f64::from(tensors.count) + 1.0 } else { 2.0 };
-        let coeffs = rule.coeffs(LR, step).map(T::lit);
-        let sign = T::lit(if self.maximize { -1.0 } else { 1.0 });
+        let coeffs = rule.coeffs(LR, step).map(T::Compute::lit);
+        let lit = T::Compute::lit;
         for i in 0..tensors.param.len() {
-            let own = std::array::from_fn(|k| if rule.live()[k] { tensors.slots[k][i] } else { T::lit(0.0) });
-            let (param, own) = rule.update(coeffs, tensors.param[i], tensors.grad[i] * sign, own);
-            tensors.param[i] = param;
+            let own = std::array::from_fn(|k| if rule.live()[k] { tensors.slots[k][i].widen() } else { lit(0.0) });
+            let mut grad = tensors.grad[i].widen();
+            if let Some(scale) = self.unscale {
+                grad = grad * lit(scale);
+                tensors.grad[i] = T::narrow(grad);
+            }
+            if self.maximize {
+                grad = -grad;
+            }
+            if let Some(limit) = self.clip_value {
+                grad = -(-grad.max(lit(-limit))).max(lit(-limit));
+            }
+            let (param, own) = rule.update(coeffs, tensors.param[i].widen(), grad, own);
+            tensors.param[i] = T::narrow(param);
             for k in (0..S).filter(|&k| rule.live()[k]) {
-                tensors.slots[k][i] = own[k];
+                tensors.slots[k][i] = T::narrow(own[k]);
             }
         }
         tensors.count += 1.0;
@@ -187,23 +224,21 @@ impl Compare<'_> {
                 )
             })
             .collect();
-        let mut group = Group::new(*rule, LR, self.maximize);
-        let mut batch = Batch::new();
+        let group = Group { maximize: self.maximize, clip_value: self.clip_value, ..Group::new(*rule, LR) };
+        let mut batch = Batch::new(self.unscale);
         for (param, grad, slots, count) in &mut memory {
-            let (live, mut names) = (rule.live(), R::SLOTS.into_iter().zip(rule.live()));
-            assert_eq!(live.len(), S);
+            let live = rule.live();
+            let mut k = 0..S;
             let operands = Operands {
                 param: param.view::<T>(),
                 grad: grad.view::<T>(),
-                slots: slots.each_mut().map(|slot| {
-                    let (name, live) = names.next().unwrap();
-                    Slot { name, view: live.then(|| slot.view::<T>()) }
-                }),
+                slots: slots.each_mut().map(|slot| live[k.next().unwrap()].then(|| slot.view::<T>())),
                 step: R::COUNTED.then(|| count.step_view()),
             };
-            batch.push(&mut group, false, &operands).unwrap();
+            batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
         }
-        batch.ready().unwrap().run_on(isa, &Spawned(self.threads));
+        let ready = batch.ready(&mut Territory::default()).unwrap();
+        ready.run_on(isa, &Spawned(self.threads));
         memory
     }
 
@@ -217,7 +252,7 @@ impl Compare<'_> {
     ) {
         let place = |values: &Vec<T>| Memory::of(values, self.shift).bytes;
         assert_eq!(param.bytes, place(&expected.param), "{} param, {isa:?}", R::NAME);
-        assert_eq!(grad.bytes, place(&before.grad), "{} grad, {isa:?}", R::NAME);
+        assert_eq!(grad.bytes, place(&expected.grad), "{} grad, {isa:?}", R::NAME);
         for (k, slot) in slots.iter().enumerate() {
             let values = if rule.live()[k] { &expected.slots[k] } else { &before.slots[k] };
             assert_eq!(slot.bytes, place(values), "{} {}, {isa:?}", R::NAME, R::SLOTS[k]);
@@ -233,6 +268,8 @@ impl Visitor for &Compare<'_> {
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) {
         self.with::<f32, R, C, S>();
         self.with::<f64, R, C, S>();
+        self.with::<f16, R, C, S>();
+        self.with::<bf16, R, C, S>();
     }
 }
 
@@ -247,8 +284,11 @@ proptest! {
         shift in 0_usize..8,
         threads in 0_usize..4,
         maximize: bool,
+        unscale in prop::option::of(Just(0.125)),
+        clip_value in prop::option::of(Just(0.3)),
     ) {
-        let compare = Compare { table: &table, lengths: &lengths, seed, shift, threads, maximize };
+        let compare =
+            Compare { table: &table, lengths: &lengths, seed, shift, threads, maximize, unscale, clip_value };
         for name in rules::names() {
             rules::visit(name, &compare).unwrap();
         }
@@ -261,58 +301,174 @@ fn work_large_enough_for_threads() {
     let table = Table(entries.into_iter().map(|name| (name, 0.5)).collect());
     let lengths = [5, 300_001, 0, 400_000, 33];
     for threads in [1, 2, 3, 7] {
-        let compare = Compare { table: &table, lengths: &lengths, seed: 1, shift: 0, threads, maximize: false };
+        let compare = Compare {
+            table: &table,
+            lengths: &lengths,
+            seed: 1,
+            shift: 0,
+            threads,
+            maximize: false,
+            unscale: None,
+            clip_value: None,
+        };
         rules::visit("adam", &compare).unwrap();
+    }
+}
+
+/// Plain gradient descent.
+fn sgd(momentum: f64) -> rules::Sgd {
+    let options = ["dampening", "weight_decay", "nesterov"].map(|name| (name, 0.0));
+    let table = options.into_iter().chain([("momentum", momentum)]).collect();
+    rules::Sgd::read(&Table(table)).unwrap()
+}
+
+/// A view of `numbers` from `offset` on.
+fn view_of<'a>(numbers: &'a mut [f32], offset: usize, shape: &'a [i64], strides: &'a [i64]) -> View<'a> {
+    let reach: i64 = shape.iter().zip(strides).map(|(&count, &stride)| (count - 1) * stride).sum();
+    assert!(offset + (reach as usize) < numbers.len());
+    let data = numbers[offset..].as_mut_ptr().cast();
+    // SAFETY: all places lie within the numbers, which are borrowed mutably.
+    unsafe { View::new(data, shape, strides, Dtype::F32, Device::Cpu) }
+}
+
+type Dims = (i64, [i64; 3]);
+
+/// Strides that reach no place twice: those of a contiguous tensor with gaps, in any order of dimensions.
+fn layouts() -> impl Strategy<Value = (Vec<Dims>, [Vec<usize>; 3])> {
+    let dims = prop::collection::vec((1_i64..6, [1_i64..3, 1..3, 0..3]), 0..4);
+    dims.prop_flat_map(|dims| {
+        let order = || Just((0..dims.len()).collect::<Vec<_>>()).prop_shuffle();
+        (Just(dims.clone()), [order(), order(), order()])
+    })
+}
+
+fn strides(dims: &[Dims], order: &[usize], tensor: usize) -> Vec<i64> {
+    let (mut strides, mut next) = (vec![0; dims.len()], 1);
+    for &k in order {
+        strides[k] = next * dims[k].1[tensor];
+        next = strides[k].max(next) * dims[k].0;
+    }
+    strides
+}
+
+/// The places of all elements, counted along the dimensions.
+fn places(shape: &[i64], strides: &[i64]) -> Vec<usize> {
+    let mut all = vec![0];
+    for (&count, &stride) in shape.iter().zip(strides) {
+        all = all.iter().flat_map(|&at| (0..count).map(move |i| at + (i * stride) as usize)).collect();
+    }
+    all
+}
+
+proptest! {
+    /// Parameter, slot and gradient laid out each in its own way; what lies between is left alone.
+    #[test]
+    fn any_layout((dims, orders) in layouts(), offset in 0_usize..3, threads in 1_usize..3) {
+        let shape: Vec<i64> = dims.iter().map(|dim| dim.0).collect();
+        let all = [0, 1, 2].map(|tensor| strides(&dims, &orders[tensor], tensor));
+        let numbers = |seed: usize| -> Vec<f32> { (0..4000).map(|i| ((i * 7 + seed) % 13) as f32).collect() };
+        let (rule, group) = (sgd(0.5), Group::new(sgd(0.5), 0.25));
+        for isa in Isa::available() {
+            let (mut param, mut buffer, mut grad) = (numbers(1), numbers(2), numbers(3));
+            let (mut expected, mut expected_buffer) = (param.clone(), buffer.clone());
+            let coeffs = rule.coeffs(0.25_f32, 2.0);
+            let [p, b, g] = all.each_ref().map(|strides| places(&shape, strides));
+            for ((p, b), g) in p.into_iter().zip(b).zip(g) {
+                let (new, [slot]) =
+                    rule.update(coeffs, expected[offset + p], grad[g], [expected_buffer[b]]);
+                (expected[offset + p], expected_buffer[b]) = (new, slot);
+            }
+            let operands = Operands {
+                param: view_of(&mut param, offset, &shape, &all[0]),
+                slots: [Some(view_of(&mut buffer, 0, &shape, &all[1]))],
+                grad: view_of(&mut grad, 0, &shape, &all[2]),
+                step: None,
+            };
+            let mut batch = Batch::new(None);
+            batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
+            batch.ready(&mut Territory::default()).unwrap().run_on(isa, &Spawned(threads));
+            prop_assert_eq!(&param, &expected);
+            prop_assert_eq!(&buffer, &expected_buffer);
+        }
+    }
+
+    /// The norm does not depend on threads, layout or how the elements are split over tensors.
+    #[test]
+    fn grad_norm(lengths in prop::collection::vec(0_usize..70_000, 1..4), threads in 2_usize..4, unscale in 0.1..2.0) {
+        let group = Group::new(sgd(0.0), 0.0);
+        let numbers = |len: usize| -> Vec<f32> { (0..len).map(|i| ((i * 7) % 13) as f32 - 6.0).collect() };
+        let (mut params, mut grads): (Vec<_>, Vec<_>) = lengths.iter().map(|&len| (numbers(len), numbers(len))).unzip();
+        let naive: f64 = grads.iter().flatten().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() * unscale;
+        let shapes: Vec<[i64; 1]> = lengths.iter().map(|&len| [len as i64]).collect();
+        let mut batch = Batch::new(Some(unscale));
+        for ((param, grad), shape) in params.iter_mut().zip(&mut grads).zip(&shapes) {
+            // SAFETY: the vectors have this many numbers.
+            let view = |numbers: &mut Vec<f32>| unsafe {
+                View::new(numbers.as_mut_ptr().cast(), shape, &[1], Dtype::F32, Device::Cpu)
+            };
+            let operands = Operands { param: view(param), grad: view(grad), slots: [None], step: None };
+            batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
+        }
+        let ready = batch.ready(&mut Territory::default()).unwrap();
+        let alone = ready.grad_norm(&Spawned(1));
+        prop_assert_eq!(alone.to_bits(), ready.grad_norm(&Spawned(threads)).to_bits());
+        prop_assert!((alone - naive).abs() <= 1e-12 * naive);
     }
 }
 
 #[test]
 fn tensors_that_share_memory_are_not_ready() {
-    let table = Table(["momentum", "dampening", "weight_decay", "nesterov"].map(|name| (name, 0.0)).into());
-    let rule = rules::Sgd::read(&table).unwrap();
-    let mut memory = Memory::of(&[1.0_f32; 8], 0);
-    let (whole, part) = {
-        let data = memory.bytes.as_mut_ptr();
+    let mut numbers = [1.0_f32; 8];
+    let (param, grad) = {
+        let data: *mut f32 = numbers.as_mut_ptr();
         // SAFETY: within the eight numbers; nothing is run on them.
         unsafe {
-            let view =
-                |from: usize, len: &'static [i64; 1]| View::new(data.add(4 * from), len, &[1], Dtype::F32, Device::Cpu);
-            (view(0, &[4]), view(3, &[4]))
+            let view = |from: usize| View::new(data.add(from).cast(), &[4], &[1], Dtype::F32, Device::Cpu);
+            (view(0), view(3))
         }
     };
-    let mut batch = Batch::new();
-    let slots = [Slot { name: "momentum_buffer", view: None }];
-    let operands = Operands { param: whole, grad: part, slots, step: None };
-    batch.push(&mut Group::new(rule, LR, false), false, &operands).unwrap();
-    assert!(batch.ready().is_none());
+    let mut batch = Batch::new(None);
+    let operands = Operands { param, grad, slots: [None], step: None };
+    batch.push((0, &Group::new(sgd(0.0), 0.1)), false, &mut None, &operands, String::new).unwrap();
+    assert!(batch.ready(&mut Territory::default()).is_none());
 }
 
 #[test]
-fn refusals_name_the_tensor() {
-    let table = Table(["momentum", "dampening", "weight_decay", "nesterov"].map(|name| (name, 0.5)).into());
-    let rule = rules::Sgd::read(&table).unwrap();
+fn what_does_not_fit_is_named() {
     let data = std::ptr::without_provenance_mut(1 << 30);
     // SAFETY: nothing is run on these.
     let view = |strides: &'static [i64; 2], dtype, device| unsafe { View::new(data, &[2, 3], strides, dtype, device) };
     let good = view(&[3, 1], Dtype::F32, Device::Cpu);
-    let refusal = |param, grad, slot| {
-        let slots = [Slot { name: "momentum_buffer", view: Some(slot) }];
-        let operands = Operands { param, grad, slots, step: None };
-        Batch::new().push(&mut Group::new(rule, LR, false), false, &operands).err()
+    let unfit = |param, grad, slot| {
+        let operands = Operands { param, grad, slots: [Some(slot)], step: None };
+        Batch::new(None)
+            .push((0, &Group::new(sgd(0.5), 0.1)), false, &mut None, &operands, || "param 3".to_owned())
+            .err()
+            .map(|unfit| match unfit {
+                Unfit::Wrong(error) => error.to_string(),
+                Unfit::Refused(name, refusal) => format!("{name} {refusal}"),
+            })
     };
-    assert_eq!(refusal(good, good, good), None);
-    let (far, gaps) = (view(&[3, 1], Dtype::F32, Device::Other(2)), view(&[6, 2], Dtype::F32, Device::Cpu));
-    let (wide, turned) = (view(&[3, 1], Dtype::F64, Device::Cpu), view(&[1, 2], Dtype::F32, Device::Cpu));
-    let half = view(&[3, 1], Dtype::Other("bfloat16"), Device::Cpu);
-    assert_eq!(refusal(far, far, far), Some(("param", Refusal::Device(Device::Other(2)))));
-    assert_eq!(refusal(good, far, good), Some(("grad", Refusal::Device(Device::Other(2)))));
-    assert_eq!(refusal(half, half, half), Some(("param", Refusal::Dtype(Dtype::Other("bfloat16")))));
+    let found = |message: &str| Some(message.to_owned());
+    let (far, other) = (view(&[3, 1], Dtype::F32, Device::Other(2)), view(&[3, 1], Dtype::OtherFloat, Device::Cpu));
+    let (wide, complex) = (view(&[3, 1], Dtype::F64, Device::Cpu), view(&[3, 1], Dtype::C64, Device::Cpu));
+    let (gaps, expanded) = (view(&[6, 2], Dtype::F32, Device::Cpu), view(&[0, 1], Dtype::F32, Device::Cpu));
+    assert_eq!(unfit(good, good, good), None);
+    assert_eq!(unfit(gaps, expanded, wide), None);
+    assert_eq!(unfit(far, far, far), found("param is on another device (DLPack 2)"));
+    assert_eq!(unfit(other, other, other), found("param is another floating-point type"));
+    assert_eq!(unfit(good, far, good), found("param 3: grad is on device DLPack 2, expected cpu"));
+    assert_eq!(
+        unfit(good, good, complex),
+        found("param 3: momentum_buffer is complex64, expected float32 or another type of its kind")
+    );
+    assert_eq!(
+        unfit(good, good, expanded),
+        found(
+            "param 3: momentum_buffer of shape [2, 3] and strides [0, 1] has more than one element in one place; clone it"
+        )
+    );
     // SAFETY: as above.
     let low = unsafe { View::new(data.with_addr(16), &[2, 3], &[3, 1], Dtype::F32, Device::Cpu) };
-    assert_eq!(refusal(good, low, good), Some(("grad", Refusal::Memory)));
-    assert_eq!(refusal(gaps, good, good), Some(("param", Refusal::Layout)));
-    assert_eq!(refusal(good, turned, good), Some(("grad", Refusal::Layout)));
-    assert_eq!(refusal(turned, turned, turned), None);
-    let mixed = Refusal::Mixed { found: Dtype::F64, param: Dtype::F32 };
-    assert_eq!(refusal(good, good, wide), Some(("momentum_buffer", mixed)));
+    assert_eq!(unfit(good, low, good), found("grad has no memory"));
 }

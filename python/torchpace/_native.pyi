@@ -3,14 +3,19 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["__version__", "step"]
+__all__ = ["Plan", "__version__"]
 
 __version__: str
 
-def step(
-    rule: str,
-    param_groups: list[dict[str, Any]],
-    state: dict[Any, Any],
-    new_state: Callable[[Tensor, dict[str, Any], list[str]], dict[str, Tensor]],
-    threads: int,
-) -> str | None: ...
+class Plan:
+    def __new__(cls, rule: str) -> Plan: ...
+    def step(
+        self,
+        param_groups: list[dict[str, Any]],
+        state: dict[Any, Any],
+        new_state: Callable[[Tensor, dict[str, Any], list[str]], dict[str, Tensor]],
+        threads: int,
+        unscale: float | None = None,
+        norm: float | None = None,
+    ) -> tuple[str, float | None]: ...
+    def __reduce__(self) -> tuple[type[Plan], tuple[str]]: ...

@@ -2,209 +2,216 @@
 #![allow(unsafe_code)]
 
 use core::marker::PhantomData;
-use core::ops::Range;
+use std::sync::Arc;
 
 use super::isa::Isa;
-use super::sweep::Run;
+use super::norm;
+use super::task::{Count, Step, Task};
 use super::threads::{Threads, in_pieces};
-use crate::number::Number;
+use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::{Access, Dtype, Operands, Refusal, overlapping};
+use crate::tensor::{Operands, Refusal, Span, Territory, Walk};
 
 /// The parameters of a step, collected and checked one by one; then it is [`Ready`].
 pub struct Batch<'a, R, const C: usize, const S: usize> {
-    tasks: Vec<Task<R, C, S>>,
-    accesses: Vec<Access>,
+    step: Step<R, C, S>,
+    written: Vec<Span>,
+    read: Vec<Span>,
     memory: PhantomData<&'a ()>,
 }
 
 /// What the parameters of one group share in a step.
-pub struct Group<R, const C: usize> {
-    rule: R,
-    lr: f64,
-    sign: f64,
-    /// The last step count seen and its coefficients: parameters of a group mostly share them, and powers are dear.
-    last: Option<(f64, [f64; C])>,
-}
-
-impl<R, const C: usize> Group<R, C> {
-    /// A group that steps by `rule` at the learning rate `lr`, uphill if `maximize`.
-    pub fn new(rule: R, lr: f64, maximize: bool) -> Self {
-        Self { rule, lr, sign: if maximize { -1.0 } else { 1.0 }, last: None }
-    }
-
-    fn coeffs<const S: usize>(&mut self, step: f64) -> [f64; C]
-    where
-        R: Rule<C, S>,
-    {
-        match self.last {
-            Some((last, coeffs)) if last == step => coeffs,
-            _ => self.last.insert((step, self.rule.coeffs(self.lr, step))).1,
-        }
-    }
+#[derive(Debug, Clone)]
+pub struct Group<R> {
+    /// The rule under the group's options.
+    pub rule: R,
+    /// The learning rate.
+    pub lr: f64,
+    /// Whether to step uphill.
+    pub maximize: bool,
+    /// A bound on the absolute value of each element of a gradient, after all else.
+    pub clip_value: Option<f64>,
 }
 
 /// A step that can run: all its tensors were checked, each alone and against each other.
 pub struct Ready<'a, R, const C: usize, const S: usize> {
-    tasks: Vec<Task<R, C, S>>,
+    step: Step<R, C, S>,
     memory: PhantomData<&'a ()>,
 }
 
-/// What the step does to one parameter.
-struct Task<R, const C: usize, const S: usize> {
-    rule: R,
-    coeffs: [f64; C],
-    sign: f64,
-    dtype: Dtype,
-    param: *mut u8,
-    grad: *const u8,
-    slots: [Option<*mut u8>; S],
-    len: usize,
-    count: Option<Count>,
+/// A step that ran, kept for the next one on the same tensors.
+pub struct Kept<R, const C: usize, const S: usize>(Step<R, C, S>);
+
+/// Why a parameter is not stepped on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unfit {
+    /// Its tensors do not belong together.
+    Wrong(Error),
+    /// This driver cannot walk the tensor of this name.
+    Refused(&'static str, Refusal),
 }
 
-/// Where a parameter's step count is, and what it becomes.
-struct Count {
-    at: *mut u8,
-    dtype: Dtype,
-    value: f64,
+impl<R> Group<R> {
+    /// A group that steps by `rule` at the learning rate `lr`, downhill and without clipping.
+    pub fn new(rule: R, lr: f64) -> Self {
+        Self { rule, lr, maximize: false, clip_value: None }
+    }
 }
-
-// SAFETY: the pointers are those of views whose memory `Ready` borrows; tasks share no memory that is written, and two
-// threads never get the same element of a task.
-unsafe impl<R: Send, const C: usize, const S: usize> Send for Task<R, C, S> {}
-// SAFETY: as above.
-unsafe impl<R: Sync, const C: usize, const S: usize> Sync for Task<R, C, S> {}
 
 impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
-    /// A step over nothing yet.
-    pub fn new() -> Self {
-        Self { tasks: Vec::new(), accesses: Vec::new(), memory: PhantomData }
+    /// A step over nothing yet. With `unscale`, the gradients are multiplied by it, in memory too.
+    pub fn new(unscale: Option<f64>) -> Self {
+        let step = Step { settings: Vec::new(), tasks: Vec::new(), total: 0, unscale, factor: 1.0 };
+        Self { step, written: Vec::new(), read: Vec::new(), memory: PhantomData }
     }
 
-    /// Adds a parameter of `group`. `fresh` says, where the rule keeps no count, that the slots are new.
+    /// Adds a parameter of the group of this number. `walk` is the way through its tensors from the step before, if
+    /// there was one; it is replaced where they have changed. `fresh` says, where the rule keeps no count, that the
+    /// slots are new.
     ///
     /// # Errors
     ///
-    /// The tensor that this driver cannot walk, and why.
+    /// Why not, with `place()` as the parameter's name in an error.
     pub fn push(
         &mut self,
-        group: &mut Group<R, C>,
+        (number, group): (usize, &Group<R>),
         fresh: bool,
+        walk: &mut Option<Arc<Walk<S>>>,
         operands: &Operands<'a, S>,
-    ) -> Result<(), (&'static str, Refusal)> {
-        if let Some(refusal) = operands.refusal() {
-            return Err(refusal);
+        place: impl Fn() -> String,
+    ) -> Result<(), Unfit> {
+        if !(walk.as_ref().is_some_and(|walk| walk.matches(operands)) && operands.is_countable()) {
+            *walk = None;
+            operands.check(R::SLOTS, place).map_err(Unfit::Wrong)?;
+            if let Some((name, refusal)) = operands.refusal(R::SLOTS) {
+                return Err(Unfit::Refused(name, refusal));
+            }
         }
-        let count = operands.step.map(|step| {
-            // SAFETY: the view's promise; `refusal` let one number of this type pass.
-            let before = unsafe {
-                match step.dtype() {
-                    Dtype::F64 => step.data().cast::<f64>().read_unaligned(),
-                    _ => f64::from(step.data().cast::<f32>().read_unaligned()),
-                }
-            };
-            Count { at: step.data(), dtype: step.dtype(), value: before + 1.0 }
-        });
-        let step = match &count {
-            Some(count) => count.value,
-            None if fresh => 1.0,
-            None => 2.0,
-        };
-        self.tasks.push(Task {
-            rule: group.rule,
-            coeffs: group.coeffs(step),
-            sign: group.sign,
-            dtype: operands.param.dtype(),
+        let walk = walk.get_or_insert_with(|| Arc::new(Walk::of(operands)));
+        let step = &mut self.step;
+        let with_grad = step.unscale.is_some();
+        walk.written(operands, with_grad, |span| self.written.push(span));
+        self.written.extend(operands.step.and_then(|count| count.span()));
+        self.read.extend(Some(&operands.grad).filter(|_| !with_grad).and_then(|grad| walk.read(grad)));
+        let count = operands.step.as_ref().map(Count::next);
+        let setting = step.setting(number, group, Task::<S>::at(count.as_ref(), fresh));
+        step.tasks.push(Task {
+            group: number,
+            setting,
+            walk: Arc::clone(walk),
             param: operands.param.data(),
             grad: operands.grad.data(),
-            slots: operands.slots.map(|slot| slot.view.map(|view| view.data())),
-            len: operands.param.len(),
+            slots: operands.slots.map(|slot| slot.map(|view| view.data())),
             count,
+            begin: step.total,
         });
-        self.accesses.extend(operands.accesses());
+        step.total += walk.len();
         Ok(())
     }
 
-    /// The step, ready to run; `None` if two of its tensors share memory that it writes.
-    pub fn ready(mut self) -> Option<Ready<'a, R, C, S>> {
-        (!overlapping(&mut self.accesses)).then_some(Ready { tasks: self.tasks, memory: PhantomData })
-    }
-}
-
-impl<R: Rule<C, S>, const C: usize, const S: usize> Default for Batch<'_, R, C, S> {
-    fn default() -> Self {
-        Self::new()
+    /// The step, ready to run; `None` if two of its tensors share memory that it writes. `territory` remembers for the
+    /// next step what was found.
+    pub fn ready(self, territory: &mut Territory) -> Option<Ready<'a, R, C, S>> {
+        let Self { step, written, read, memory } = self;
+        territory.is_disjoint(&written, &read).then_some(Ready { step, memory })
     }
 }
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
+    /// The number of elements that the step changes.
+    pub fn total(&self) -> usize {
+        self.step.total
+    }
+
+    /// The 2-norm of all gradients together, unscaled. Its bits do not depend on the number of threads.
+    pub fn grad_norm(&self, threads: &dyn Threads) -> f64 {
+        norm::of_grads(&self.step, Isa::best(), threads)
+    }
+
+    /// Has the rules see all gradients multiplied by `factor`; those in memory stay.
+    pub fn scale_grads(&mut self, factor: f64) {
+        self.step.factor = factor;
+    }
+
     /// Runs the step. The bits do not depend on the number of threads.
-    pub fn run(self, threads: &dyn Threads) {
-        self.run_on(Isa::best(), threads);
+    pub fn run(self, threads: &dyn Threads) -> Kept<R, C, S> {
+        self.run_on(Isa::best(), threads)
     }
 
     /// [`run`](Self::run) with a chosen instruction set, for tests and benchmarks.
-    pub fn run_on(self, isa: Isa, threads: &dyn Threads) {
-        let tasks = &self.tasks;
-        for count in tasks.iter().filter_map(|task| task.count.as_ref()) {
-            // SAFETY: the view's promise; the count shares no memory with anything else of the step.
-            unsafe {
-                match count.dtype {
-                    Dtype::F64 => count.at.cast::<f64>().write_unaligned(count.value),
-                    _ => count.at.cast::<f32>().write_unaligned(count.value as f32),
-                }
-            }
-        }
-        let total = tasks.iter().map(|task| task.len).sum();
-        in_pieces(total, threads, |piece| {
-            let mut begin = 0;
-            for task in tasks {
-                let end = begin + task.len;
-                let (from, to) = (piece.start.clamp(begin, end), piece.end.clamp(begin, end));
-                // SAFETY: pieces do not overlap, so this thread alone has these elements.
-                unsafe { task.run(isa, from - begin..to - begin) };
-                begin = end;
-            }
-        });
+    pub fn run_on(self, isa: Isa, threads: &dyn Threads) -> Kept<R, C, S> {
+        let step = self.step;
+        step.write_counts();
+        // SAFETY: pieces do not overlap, so each thread alone has its elements.
+        in_pieces(step.total, 1, threads, |piece| unsafe { step.run(isa, piece) });
+        Kept(step)
     }
 }
 
-impl<R: Rule<C, S>, const C: usize, const S: usize> Task<R, C, S> {
-    /// Steps on the elements `part`, counted in memory order.
-    ///
-    /// # Safety
-    ///
-    /// `part` must lie within `0..len`, and no other thread may touch those elements meanwhile.
-    unsafe fn run(&self, isa: Isa, part: Range<usize>) {
-        if part.is_empty() {
-            return;
-        }
-        // SAFETY: the caller's promise, and that of the views behind the pointers.
-        unsafe {
-            match self.dtype {
-                Dtype::F64 => self.run_as::<f64>(isa, part),
-                _ => self.run_as::<f32>(isa, part),
-            }
-        }
+impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
+    /// The number of parameters.
+    pub fn len(&self) -> usize {
+        self.0.tasks.len()
     }
 
-    /// [`run`](Self::run) for elements of type `T`.
+    /// Whether there are no parameters.
+    pub fn is_empty(&self) -> bool {
+        self.0.tasks.is_empty()
+    }
+
+    /// Whether the parameter of this place brings the same tensors as then. The gradient may be elsewhere, where no
+    /// written tensor of the step is: it is then taken from there.
+    #[inline]
+    pub fn is_same(
+        &mut self,
+        place: usize,
+        group: usize,
+        operands: &Operands<'_, S>,
+        territory: &mut Territory,
+    ) -> bool {
+        let Some(task) = self.0.tasks.get_mut(place) else { return false };
+        let same_count = match (&operands.step, &task.count) {
+            (Some(view), Some(count)) => count.is_at(view),
+            (None, None) => true,
+            _ => false,
+        };
+        let mut same = same_count
+            && group == task.group
+            && operands.param.data() == task.param
+            && operands
+                .slots
+                .iter()
+                .zip(&task.slots)
+                .all(|(slot, known)| slot.as_ref().map(|slot| slot.data()) == *known)
+            && task.walk.matches(operands);
+        if same && operands.grad.data() != task.grad {
+            same = task.walk.read(&operands.grad).is_none_or(|span| territory.is_free(place, span));
+            task.grad = operands.grad.data();
+        }
+        same
+    }
+
+    /// The same step once more, its groups as they are now.
     ///
     /// # Safety
     ///
-    /// As for [`run`](Self::run), and the elements must be of type `T`.
-    unsafe fn run_as<T: Number>(&self, isa: Isa, part: Range<usize>) {
-        let offset = part.start;
-        // SAFETY: the caller's promise: `part` lies within the memory of each view.
-        unsafe {
-            let run = Run {
-                param: self.param.cast::<T>().add(offset),
-                grad: self.grad.cast::<T>().add(offset),
-                slots: self.slots.map(|slot| slot.map(|slot| slot.cast::<T>().add(offset))),
-                len: part.len(),
-            };
-            isa.sweep(&self.rule, self.coeffs.map(T::lit), T::lit(self.sign), run);
+    /// For as long as `'a`, all tensors must be as [`is_same`](Self::is_same) has just found them for each parameter,
+    /// and the step must not have been one that unscales.
+    pub unsafe fn again<'a, 'g>(mut self, group: impl Fn(usize) -> Option<&'g Group<R>>) -> Option<Ready<'a, R, C, S>>
+    where
+        R: 'g,
+    {
+        let mut tasks = core::mem::take(&mut self.0.tasks);
+        self.0.settings.clear();
+        for task in &mut tasks {
+            if let Some(count) = &mut task.count {
+                // SAFETY: the caller's promise.
+                unsafe { count.renew() };
+            }
+            task.setting = self.0.setting(task.group, group(task.group)?, Task::<S>::at(task.count.as_ref(), false));
         }
+        self.0.tasks = tasks;
+        self.0.factor = 1.0;
+        Some(Ready { step: self.0, memory: PhantomData })
     }
 }

@@ -1,10 +1,16 @@
 //! The CPU driver: applies a rule to the memory of many tensors at once.
 
 mod batch;
+mod element;
 mod isa;
+mod lanes;
+mod nested;
+mod norm;
+mod pack;
 mod sweep;
+mod task;
 mod threads;
 
-pub use batch::{Batch, Group, Ready};
+pub use batch::{Batch, Group, Kept, Ready, Unfit};
 pub use isa::Isa;
 pub use threads::{Spawned, Threads};

@@ -42,13 +42,15 @@ impl Threads for Spawned {
     }
 }
 
-/// Cuts `0..total` into equal pieces, one for each thread that is worth it, and calls `work` with all of them.
-pub(super) fn in_pieces(total: usize, threads: &dyn Threads, work: impl Fn(Range<usize>) + Sync) {
-    let pieces = threads.count().min(total / threads.least().max(1));
+/// Cuts `0..total` at multiples of `unit` into equal pieces, one for each thread that is worth it, and calls `work` with
+/// all of them.
+pub(super) fn in_pieces(total: usize, unit: usize, threads: &dyn Threads, work: impl Fn(Range<usize>) + Sync) {
+    let units = total.div_ceil(unit);
+    let pieces = threads.count().min(total / threads.least().max(1)).min(units);
     if pieces <= 1 {
         return work(0..total);
     }
-    let begin = |k: usize| total / pieces * k + (total % pieces).min(k);
+    let begin = |k: usize| ((units / pieces * k + (units % pieces).min(k)) * unit).min(total);
     threads.each(pieces, &|k| work(begin(k)..begin(k + 1)));
 }
 
@@ -60,15 +62,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_equal_and_cover_all_once(total in 0_usize..3_000_000, threads in 0_usize..9) {
+        fn pieces_are_equal_and_cover_all_once(total in 0_usize..3_000_000, unit in 1_usize..9000, threads in 0_usize..9) {
             let seen = Mutex::new(Vec::new());
-            in_pieces(total, &Spawned(threads), |range| seen.lock().unwrap().push(range));
+            in_pieces(total, unit, &Spawned(threads), |range| seen.lock().unwrap().push(range));
             let mut seen = seen.into_inner().unwrap();
             seen.sort_by_key(|range| range.start);
             prop_assert_eq!(seen[0].start, 0);
             prop_assert_eq!(seen[seen.len() - 1].end, total);
             prop_assert!(seen.windows(2).all(|pair| pair[0].end == pair[1].start));
-            let lengths = || seen.iter().map(|range| range.len());
+            prop_assert!(seen.iter().all(|range| range.start % unit == 0));
+            let lengths = || seen.iter().map(|range| range.len().div_ceil(unit));
             prop_assert!(lengths().max().unwrap() - lengths().min().unwrap() <= 1);
             prop_assert!(seen.len() <= threads.max(1));
         }

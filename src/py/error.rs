@@ -9,10 +9,16 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
         let message = error.to_string();
         match error {
-            Error::UnknownRule { .. } => PyValueError::new_err(message),
             Error::MissingOption { .. } | Error::MissingState { .. } => PyKeyError::new_err(message),
             Error::OptionType { .. } | Error::StateType { .. } => PyTypeError::new_err(message),
-            Error::FreedStorage { .. } | Error::Shape { .. } => PyRuntimeError::new_err(message),
+            Error::UnknownRule { .. } | Error::GroupsDiffer { .. } => PyValueError::new_err(message),
+            Error::FreedStorage { .. }
+            | Error::Shape { .. }
+            | Error::Device { .. }
+            | Error::Dtype { .. }
+            | Error::SelfOverlap { .. }
+            | Error::NotPlain { .. }
+            | Error::NonFiniteNorm { .. } => PyRuntimeError::new_err(message),
         }
     }
 }

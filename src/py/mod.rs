@@ -2,7 +2,10 @@
 
 mod dlpack;
 mod error;
+mod groups;
+mod held;
 mod options;
+mod plan;
 mod state;
 mod step;
 mod threads;
@@ -10,11 +13,11 @@ mod torch;
 
 use pyo3::prelude::*;
 
-/// The compiled core of torchpace. Its Python face is `torchpace.step`.
+/// The compiled core of torchpace. Its Python face is `torchpace.optim`.
 #[pymodule(name = "_native")]
 mod native {
     #[pymodule_export]
-    use super::step::step;
+    use super::plan::Plan;
 
     use pyo3::prelude::*;
 

@@ -4,6 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use super::groups::Nonfinite;
 use super::torch::Torch;
 use crate::error::Error;
 use crate::rule::Options;
@@ -64,6 +65,23 @@ impl<'py> GroupOptions<'py> {
         Ok(None)
     }
 
+    /// A number, if there is one: an option that torch lacks, and so its checkpoints.
+    pub fn optional_number(&self, name: &'static str) -> Result<Option<f64>, Error> {
+        let found = self.group.get_item(name).ok().flatten().filter(|value| !value.is_none());
+        found.map(|_| self.number(name)).transpose()
+    }
+
+    /// What a norm that is not finite does.
+    pub fn nonfinite(&self) -> Result<Nonfinite, Error> {
+        let Some(value) = self.group.get_item("nonfinite_norm").ok().flatten() else { return Ok(Nonfinite::Propagate) };
+        match value.extract::<&str>() {
+            Ok("propagate") => Ok(Nonfinite::Propagate),
+            Ok("skip") => Ok(Nonfinite::Skip),
+            Ok("raise") => Ok(Nonfinite::Raise),
+            _ => Err(self.wrong("nonfinite_norm", &value, "'propagate', 'skip' or 'raise'")),
+        }
+    }
+
     fn value(&self, name: &'static str) -> Result<Bound<'py, PyAny>, Error> {
         let found = self.group.get_item(name).ok().flatten();
         found.ok_or_else(|| Error::MissingOption { place: self.place(), name })
@@ -100,6 +118,10 @@ impl Options for GroupOptions<'_> {
     fn flag(&self, name: &'static str) -> Result<bool, Error> {
         let value = self.value(name)?;
         value.is_truthy().map_err(|_| self.wrong(name, &value, "True or False"))
+    }
+
+    fn extra(&self, name: &'static str) -> Result<bool, Error> {
+        if self.group.contains(name).unwrap_or(false) { self.flag(name) } else { Ok(false) }
     }
 }
 

@@ -1,44 +1,66 @@
-//! A parameter's entry in `optimizer.state`.
+//! The optimizer's `state`: a dict of dicts of tensors, read without running Python code.
+#![allow(unsafe_code)]
 
-use core::array;
+use std::collections::HashMap;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::options::{describe, describe_type};
-use super::step::Stop;
-use super::torch::{Tensor, Torch};
+use super::plan::Stop;
+use super::torch::Torch;
 use crate::error::Error;
 use crate::rule::Rule;
 
 const STEP: &str = "step";
 
-/// What a rule keeps for a parameter: the keys of its entry.
-pub struct Keys<'py, const S: usize> {
-    step: Option<Bound<'py, PyString>>,
-    /// `None` for a slot that is not live.
-    slots: [Option<Bound<'py, PyString>>; S],
+/// The keys of what a rule keeps for a parameter.
+pub struct Keys {
     names: Vec<&'static str>,
+    /// Key objects and what they stand for; first one for each name, then others of the same text.
+    known: Vec<(Py<PyString>, Part)>,
 }
 
-/// A parameter's state tensors.
-pub struct State<'py, const S: usize> {
+/// A part of a parameter's state.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Step,
+    Slot(usize),
+}
+
+/// The entries of a state, in the dict's order.
+#[derive(Default)]
+pub struct Table {
+    entries: Vec<(Address, Address)>,
+    /// The places of the keys, once a search had to be made.
+    places: Option<HashMap<usize, usize>>,
+}
+
+/// An object of a dict, only good for comparing, and for use while no Python code can run.
+type Address = *mut ffi::PyObject;
+
+// SAFETY: addresses are compared, and followed only while the dict that they came from is borrowed.
+unsafe impl Send for Table {}
+
+/// A parameter's state as objects.
+pub struct Found<'py, const S: usize> {
     /// Its step count, if the rule keeps one.
-    pub step: Option<Tensor<'py>>,
+    pub step: Option<Borrowed<'py, 'py, PyAny>>,
     /// Its slots, `None` where one is not live.
-    pub slots: [Option<Tensor<'py>>; S],
+    pub slots: [Option<Borrowed<'py, 'py, PyAny>>; S],
 }
 
-impl<'py, const S: usize> Keys<'py, S> {
+impl Keys {
     /// The keys of `rule`.
-    pub fn of<R: Rule<C, S>, const C: usize>(py: Python<'py>, rule: &R) -> Self {
+    pub fn of<R: Rule<C, S>, const C: usize, const S: usize>(py: Python<'_>, rule: &R) -> Self {
         let live = rule.live();
-        let slots: [_; S] = array::from_fn(|k| live[k].then_some(R::SLOTS[k]));
-        let step = R::COUNTED.then_some(STEP);
+        let step = R::COUNTED.then_some((STEP, Part::Step));
+        let slots = (0..S).filter(|&k| live[k]).map(|k| (R::SLOTS[k], Part::Slot(k)));
+        let all: Vec<_> = step.into_iter().chain(slots).collect();
         Self {
-            step: step.map(|name| PyString::intern(py, name)),
-            slots: slots.map(|slot| slot.map(|name| PyString::intern(py, name))),
-            names: step.into_iter().chain(slots.into_iter().flatten()).collect(),
+            names: all.iter().map(|part| part.0).collect(),
+            known: all.iter().map(|&(name, part)| (PyString::intern(py, name).unbind(), part)).collect(),
         }
     }
 
@@ -46,61 +68,125 @@ impl<'py, const S: usize> Keys<'py, S> {
     pub fn names(&self) -> &[&'static str] {
         &self.names
     }
-}
 
-impl<'py, const S: usize> State<'py, S> {
-    /// No tensors.
-    pub fn none() -> Self {
-        Self { step: None, slots: [const { None }; S] }
+    /// The keys as objects.
+    pub fn objects(&self) -> impl ExactSizeIterator<Item = &Py<PyString>> {
+        self.known[..self.names.len()].iter().map(|known| &known.0)
     }
 
+    #[inline]
+    fn part(&mut self, key: Borrowed<'_, '_, PyAny>) -> Option<Part> {
+        let known = self.known.iter().find(|known| known.0.as_ptr() == key.as_ptr());
+        known.map(|known| known.1).or_else(|| self.learn(key))
+    }
+
+    /// The part that a key of the same text stands for: one that came out of a file is another string.
+    fn learn(&mut self, key: Borrowed<'_, '_, PyAny>) -> Option<Part> {
+        let key = key.cast_exact::<PyString>().ok()?;
+        let text = key.to_str().ok()?;
+        let place = self.names.iter().position(|&name| name == text)?;
+        let part = self.known[place].1;
+        // One more for each name is enough for a file; whoever makes new keys for each parameter pays for it.
+        if self.known.len() < 2 * self.names.len() {
+            self.known.push((key.to_owned().unbind(), part));
+        }
+        Some(part)
+    }
+}
+
+impl Table {
+    /// Reads the dict anew.
+    pub fn read(&mut self, state: &Bound<'_, PyDict>) {
+        self.entries.clear();
+        self.places = None;
+        each_item(state.as_any().as_borrowed(), |key, entry| self.entries.push((key.as_ptr(), entry.as_ptr())));
+    }
+
+    /// The entry under `key`, which was last found at `place`. A tensor is looked up by its identity, as by its hash.
+    #[inline]
+    pub fn find<'py>(
+        &mut self,
+        py: Python<'py>,
+        key: &Py<PyAny>,
+        place: &mut usize,
+    ) -> Option<Borrowed<'_, 'py, PyAny>> {
+        let key = key.as_ptr();
+        if self.entries.get(*place).is_none_or(|entry| entry.0 != key) {
+            let places = self.places.get_or_insert_with(|| {
+                self.entries.iter().enumerate().map(|(place, (key, _))| (key.addr(), place)).collect()
+            });
+            *place = *places.get(&key.addr())?;
+        }
+        let entry = self.entries[*place].1;
+        // SAFETY: the dict has a reference, and no Python code runs before the caller is done with it.
+        Some(unsafe { Borrowed::from_ptr(py, entry) })
+    }
+}
+
+impl<'py, const S: usize> Found<'py, S> {
+    /// No tensors.
+    pub const NONE: Self = Self { step: None, slots: [None; S] };
+
     /// The tensors of an entry; `None` if it has none of those that the rule keeps. `place` names the parameter.
+    #[inline]
     pub fn read(
-        entry: &Bound<'py, PyDict>,
-        keys: &Keys<'py, S>,
+        entry: Borrowed<'_, 'py, PyAny>,
+        keys: &mut Keys,
         torch: &Torch,
         place: &dyn Fn() -> String,
     ) -> Result<Option<Self>, Stop> {
-        let mut names = keys.names.iter();
-        let (mut found, mut missing) = (0, None);
-        let mut get = |key: &Option<Bound<'py, PyString>>| -> Result<Option<Tensor<'py>>, Stop> {
-            let (Some(key), Some(&name)) = (key, key.as_ref().and_then(|_| names.next())) else {
-                return Ok(None);
-            };
-            let value = entry.get_item(key)?.filter(|value| !value.is_none());
-            let Some(value) = value else {
-                missing = missing.or(Some(name));
-                return Ok(None);
-            };
-            found += 1;
-            match torch.plain(&value) {
-                Some(tensor) => Ok(Some(tensor)),
-                None if torch.is_tensor(&value)? => {
-                    Err(Stop::Torch(format!("{}: {name} is {}", place(), describe_type(&value))))
-                }
-                None => {
-                    Err(Error::StateType { place: place(), name, found: describe(&value), expected: "a tensor" }.into())
-                }
-            }
-        };
-        let mut state = Self { step: get(&keys.step)?, slots: [const { None }; S] };
-        for (slot, key) in state.slots.iter_mut().zip(&keys.slots) {
-            *slot = get(key)?;
+        let py = entry.py();
+        if !torch.is_plain_dict(&entry) {
+            // Its own reference: describing it may run Python code.
+            let entry = entry.to_owned();
+            return Err(if entry.is_instance_of::<PyDict>() {
+                Stop::Torch(format!("{}: its state is {}", place(), describe_type(&entry)))
+            } else {
+                let (found, expected) = (describe(&entry), "a dict");
+                Error::StateType { place: place(), name: "entry", found, expected }.into()
+            });
         }
-        match missing {
-            None => Ok(Some(state)),
-            Some(_) if found == 0 => Ok(None),
-            // torch looks its entries up one by one, and fails at the same one.
-            Some(name) => {
-                let there = |key: &&str| entry.contains(*key).unwrap_or(false);
-                let found = keys.names.iter().copied().filter(there).collect();
-                Err(Error::MissingState { place: place(), name, found }.into())
-            }
+        let mut step = None;
+        let mut slots = [None; S];
+        each_item(entry, |key, value| {
+            let into = match keys.part(key) {
+                Some(Part::Step) => &mut step,
+                Some(Part::Slot(slot)) => &mut slots[slot],
+                None => return,
+            };
+            // SAFETY: the dict has a reference, and no Python code runs before the caller takes its own.
+            let value = unsafe { Borrowed::from_ptr(py, value.as_ptr()) };
+            *into = Some(value).filter(|value| !value.is_none());
+        });
+        let found = usize::from(step.is_some()) + slots.iter().flatten().count();
+        if found == keys.names.len() {
+            return Ok(Some(Self { step, slots }));
         }
+        if found == 0 {
+            return Ok(None);
+        }
+        // torch looks its entries up one by one, and fails at the same one.
+        let parts = keys.names.iter().zip(&keys.known);
+        let (there, missing): (Vec<_>, Vec<_>) = parts.partition(|(_, known)| match known.1 {
+            Part::Step => step.is_some(),
+            Part::Slot(slot) => slots[slot].is_some(),
+        });
+        let name = missing.first().map_or(STEP, |missing| missing.0);
+        Err(Error::MissingState { place: place(), name, found: there.into_iter().map(|there| *there.0).collect() }
+            .into())
     }
+}
 
-    /// All tensors.
-    pub fn tensors(&self) -> impl Iterator<Item = &Tensor<'py>> {
-        self.step.iter().chain(self.slots.iter().flatten())
+/// Calls `visit` with the keys and values of a dict. It must not run Python code.
+#[inline]
+pub fn each_item<'py>(
+    dict: Borrowed<'_, 'py, PyAny>,
+    mut visit: impl FnMut(Borrowed<'_, 'py, PyAny>, Borrowed<'_, 'py, PyAny>),
+) {
+    let (mut at, mut key, mut value) = (0, core::ptr::null_mut(), core::ptr::null_mut());
+    // SAFETY: a dict, which nobody changes meanwhile.
+    while unsafe { ffi::PyDict_Next(dict.as_ptr(), &raw mut at, &raw mut key, &raw mut value) } != 0 {
+        // SAFETY: the dict has references.
+        unsafe { visit(Borrowed::from_ptr(dict.py(), key), Borrowed::from_ptr(dict.py(), value)) };
     }
 }

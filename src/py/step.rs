@@ -1,281 +1,506 @@
 //! A step of a Python optimizer: from `param_groups` and `state` to a batch.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use pyo3::{PyTraverseError, PyVisit};
 
-use super::options::{GroupOptions, describe, describe_type};
-use super::state::{Keys, State};
-use super::torch::{Tensor, Torch};
-use crate::cpu::{Batch, Group, Ready};
+use super::groups::{Clip, KnownGroup, Nonfinite};
+use super::held::{Held, Role, SMALL};
+use super::options::{GroupOptions, describe_type};
+use super::plan::{AnySteps, Path, Stop};
+use super::state::{Found, Table};
+use super::torch::Torch;
+use crate::cpu::{Batch, Kept, Ready, Unfit};
 use crate::error::Error;
-use crate::rule::{Options, Rule};
-use crate::rules::{self, Visitor};
-use crate::tensor::{Operands, Slot, View};
+use crate::rule::Rule;
+use crate::tensor::{Operands, Territory, Walk};
 
-/// Steps on all parameters that have a gradient, by the update rule named `rule`.
-///
-/// Returns None when done. Returns the reason, with nothing written, where a tensor or an option is one that only
-/// torch's own implementation handles. Raises, with nothing written, on tensors that do not belong together.
-///
-/// `new_state(param, group, names)` makes the tensors of a parameter that has no state yet, as a dict.
-#[pyfunction]
-pub fn step(
-    py: Python<'_>,
-    rule: &str,
-    param_groups: Bound<'_, PyAny>,
-    state: Bound<'_, PyAny>,
-    new_state: Bound<'_, PyAny>,
-    threads: usize,
-) -> PyResult<Option<String>> {
-    let torch = Torch::get(py)?;
-    let Some(state) = torch.plain_dict(&state) else {
-        return Ok(Some(format!("state is {}", describe_type(&state))));
-    };
-    let Ok(param_groups) = param_groups.cast::<PyList>() else {
-        return Ok(Some(format!("param_groups is {}", describe_type(&param_groups))));
-    };
-    let (param_groups, state) = (param_groups.clone(), state.clone());
-    rules::visit(rule, Step { py, torch, param_groups, state, new_state, threads })?
+/// What one step is called with.
+pub struct Call<'py> {
+    pub py: Python<'py>,
+    pub torch: &'py Torch,
+    pub param_groups: &'py Bound<'py, PyList>,
+    pub state: &'py Bound<'py, PyDict>,
+    pub new_state: &'py Bound<'py, PyAny>,
+    pub threads: usize,
+    pub unscale: Option<f64>,
+    /// The norm of all gradients: as given, then as found.
+    pub norm: &'py Cell<Option<f64>>,
 }
 
-struct Step<'py> {
-    py: Python<'py>,
-    torch: &'py Torch,
-    param_groups: Bound<'py, PyList>,
-    state: Bound<'py, PyDict>,
-    new_state: Bound<'py, PyAny>,
-    threads: usize,
+/// What is known from one step to the next.
+pub struct Steps<R, const C: usize, const S: usize> {
+    groups: Vec<Option<KnownGroup<R>>>,
+    members: Vec<Member<S>>,
+    table: Table,
+    territory: Territory,
+    /// The step before, to be run again where nothing has changed.
+    kept: Option<Kept<R, C, S>>,
+    /// The written tensors in a list for torch, if none of them was replaced since.
+    written: Option<Py<PyList>>,
 }
 
-/// Why a step is not taken here: an error, or a reason to leave it to torch.
-pub enum Stop {
-    /// It must not be taken.
-    Error(PyErr),
-    /// torch's own code takes it.
-    Torch(String),
-}
-
-impl From<PyErr> for Stop {
-    fn from(error: PyErr) -> Self {
-        Stop::Error(error)
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Stop::Error(error.into())
-    }
-}
-
-/// A parameter that has a gradient: its index in the group, the parameter, the gradient.
-type Found<'py> = (usize, Bound<'py, PyAny>, Bound<'py, PyAny>);
-
-/// What the parameters of a group share.
-struct Shared<'py, R, const C: usize, const S: usize> {
-    options: GroupOptions<'py>,
-    keys: Keys<'py, S>,
-    step: Group<R, C>,
-}
-
-/// A parameter with a gradient: its tensors as objects, which keep the memory of their views alive.
-struct Member<'py, const S: usize> {
+/// A parameter as it was last seen.
+struct Member<const S: usize> {
     group: usize,
     index: usize,
-    param: Tensor<'py>,
-    grad: Tensor<'py>,
-    state: State<'py, S>,
-    /// Whether this step makes the state.
+    param: Option<Held>,
+    grad: Option<Held>,
+    state: MemberState<S>,
+    /// Its place in the state.
+    place: usize,
+    walk: Option<Arc<Walk<S>>>,
+    /// Whether it takes part in this step: it has a gradient.
+    active: bool,
+    /// Whether this step makes its state.
     fresh: bool,
+    /// Whether all its tensors are known.
+    known: bool,
 }
 
-impl Visitor for Step<'_> {
-    type Output = PyResult<Option<String>>;
+/// A parameter's state: none at all if it is new.
+struct MemberState<const S: usize> {
+    step: Option<Held>,
+    slots: [Option<Held>; S],
+}
 
-    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
-        match self.run::<R, C, S>() {
-            Ok(()) => Ok(None),
-            Err(Stop::Torch(reason)) => Ok(Some(reason)),
-            Err(Stop::Error(error)) => Err(error),
+/// How many times a step looks anew at tensors that change under it.
+const ATTEMPTS: usize = 8;
+
+impl<R: Rule<C, S>, const C: usize, const S: usize> AnySteps for Steps<R, C, S> {
+    fn step(&mut self, call: &Call<'_>) -> Result<Path, Stop> {
+        // Dropped at the end, since a tensor that goes may run Python code.
+        let mut old = Vec::new();
+        let path = self.step_with(call, &mut old);
+        self.let_go(&mut old);
+        path
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for member in &self.members {
+            for held in member.param.iter().chain(&member.grad).chain(member.state.all()) {
+                visit.call(held.object())?;
+                held.local().map_or(Ok(()), |local| visit.call(local))?;
+            }
         }
+        self.written.as_ref().map_or(Ok(()), |list| visit.call(list))
     }
 }
 
-impl<'py> Step<'py> {
-    fn run<R: Rule<C, S>, const C: usize, const S: usize>(&self) -> Result<(), Stop> {
-        let mut groups = Vec::with_capacity(self.param_groups.len());
-        let mut members = Vec::new();
-        for (index, group) in self.param_groups.iter().enumerate() {
-            let Some(group) = self.torch.plain_dict(&group) else {
-                return Err(Stop::Torch(format!("param_groups[{index}] is {}", describe_type(&group))));
-            };
-            let options = GroupOptions::new(self.torch, group.clone(), index);
-            let found = self.with_gradients(&options)?;
-            // As in torch, the options of a group that has nothing to do do not matter.
-            if !found.is_empty() {
-                let group = self.read_group::<R, C, S>(options)?;
-                self.gather(groups.len(), &group, found, &mut members)?;
-                groups.push(group);
+impl<R, const C: usize, const S: usize> Steps<R, C, S> {
+    /// Nothing is known.
+    pub fn new() -> Self {
+        Self {
+            groups: Vec::new(),
+            members: Vec::new(),
+            table: Table::default(),
+            territory: Territory::default(),
+            kept: None,
+            written: None,
+        }
+    }
+
+    /// Lets go of large tensors, and of those of parameters that took no part.
+    fn let_go(&mut self, old: &mut Vec<Held>) {
+        for member in &mut self.members {
+            let small = member.walk.as_ref().is_some_and(|walk| walk.len() <= SMALL);
+            if !(member.active && small) {
+                old.extend(member.param.take());
+                old.extend(member.grad.take());
+                old.extend(member.state.take());
+                member.known = false;
+                self.written = None;
             }
         }
-        if members.iter().any(|member| member.fresh) {
-            // All else is checked before the first state is made, so that a step left to torch makes none.
-            self.check(&mut groups, &members)?;
-            self.make_state(&groups, &mut members)?;
+        old.clear();
+    }
+}
+
+impl<const S: usize> Member<S> {
+    /// One that was never seen.
+    fn new() -> Self {
+        Self {
+            group: 0,
+            index: 0,
+            param: None,
+            grad: None,
+            state: MemberState::NONE,
+            place: 0,
+            walk: None,
+            active: false,
+            fresh: false,
+            known: false,
         }
-        let ready = self.check(&mut groups, &members)?;
-        let written = members.iter().flat_map(|member| core::iter::once(&member.param).chain(member.state.tensors()));
-        // Before the write, so that an objection of torch's comes in time.
-        self.torch.increment_version(self.py, written)?;
-        let threads = self.torch.threads(self.threads);
-        self.py.detach(|| ready.run(&threads));
+    }
+
+    /// Whether its tensors are spread over several processes.
+    fn is_spread(&self) -> bool {
+        self.param.as_ref().is_some_and(|param| param.local().is_some())
+    }
+}
+
+impl<const S: usize> MemberState<S> {
+    const NONE: Self = Self { step: None, slots: [const { None }; S] };
+
+    fn all(&self) -> impl Iterator<Item = &Held> {
+        self.step.iter().chain(self.slots.iter().flatten())
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = Held> + use<S> {
+        let Self { step, slots } = core::mem::replace(self, Self::NONE);
+        step.into_iter().chain(slots.into_iter().flatten())
+    }
+}
+
+impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
+    fn step_with(&mut self, call: &Call<'_>, old: &mut Vec<Held>) -> Result<Path, Stop> {
+        let mut made = false;
+        for _ in 0..ATTEMPTS {
+            self.collect(call, made, old)?;
+            self.find_state(call, made, old)?;
+            self.know(call)?;
+            let clip = self.clip()?;
+            let is_spread = || self.members.iter().any(|member| member.active && member.is_spread());
+            if clip.max_norm.is_some() && call.norm.get().is_none() && is_spread() {
+                return Ok(Path::NormWanted);
+            }
+            let some_fresh = !made && self.members.iter().any(|member| member.active && member.fresh);
+            // From here to the end of the run no Python code runs, so what is read stays true.
+            let kept = self.kept.take().filter(|_| call.unscale.is_none());
+            let (groups, members, territory) = (&self.groups, &mut self.members, &mut self.territory);
+            let ready = kept.and_then(|kept| again(call, kept, groups, members, territory));
+            let ready = match ready {
+                Some(ready) => Some(ready),
+                None => read(call, groups, members, territory)?,
+            };
+            let Some(mut ready) = ready else { continue };
+            let factor = match clip.max_norm {
+                None => 1.0,
+                Some(max_norm) => {
+                    let norm = call.norm.get().unwrap_or_else(|| grad_norm(call, &ready));
+                    call.norm.set(Some(norm));
+                    match clip.nonfinite {
+                        Nonfinite::Skip if !norm.is_finite() => return Ok(Path::Skipped(norm)),
+                        Nonfinite::Raise if !norm.is_finite() => return Err(Error::NonFiniteNorm { norm }.into()),
+                        // As in torch; a NaN stays.
+                        _ => {
+                            let factor = max_norm / (norm + 1e-6);
+                            if factor > 1.0 { 1.0 } else { factor }
+                        }
+                    }
+                }
+            };
+            if some_fresh {
+                // All else was checked before the first state is made, so that a step left to torch makes none.
+                drop(ready);
+                self.make_state(call)?;
+                made = true;
+                continue;
+            }
+            ready.scale_grads(factor);
+            let kept = run(call, ready);
+            self.kept = Some(kept).filter(|_| !made && call.unscale.is_none());
+            self.bump(call)?;
+            return Ok(Path::Fused);
+        }
+        Err(Stop::Torch("its tensors change while the step looks at them".to_owned()))
+    }
+
+    /// Looks up parameters, gradients and options. May run Python code.
+    fn collect(&mut self, call: &Call<'_>, made: bool, old: &mut Vec<Held>) -> Result<(), Stop> {
+        let mut count = 0;
+        for (index, group) in call.param_groups.iter().enumerate() {
+            let Some(dict) = call.torch.plain_dict(&group) else {
+                return Err(Stop::Torch(format!("param_groups[{index}] is {}", describe_type(&group))));
+            };
+            let options = GroupOptions::new(call.torch, dict.clone(), index);
+            let mut any = false;
+            for (place, param) in options.params()?.iter().enumerate() {
+                if count == self.members.len() {
+                    self.members.push(Member::new());
+                }
+                let member = &mut self.members[count];
+                count += 1;
+                member.active = false;
+                let grad = call.torch.grad(&param)?;
+                if grad.is_none() {
+                    continue;
+                }
+                (member.group, member.index, member.active) = (index, place, true);
+                member.fresh &= made;
+                any = true;
+                let changed = replace(&mut member.param, param.as_borrowed(), old)
+                    | replace(&mut member.grad, grad.as_borrowed(), old);
+                if changed {
+                    member.known = false;
+                    self.written = None;
+                }
+            }
+            if index == self.groups.len() {
+                self.groups.push(None);
+            }
+            // As in torch, the options of a group that has nothing to do do not matter.
+            if any {
+                match &mut self.groups[index] {
+                    Some(known) => known.refresh(call.py, &options)?,
+                    unknown => *unknown = Some(KnownGroup::read(call.py, &options)?),
+                }
+            }
+        }
+        for mut member in self.members.drain(count..) {
+            old.extend(member.param.take().into_iter().chain(member.grad.take()).chain(member.state.take()));
+            self.written = None;
+        }
+        self.groups.truncate(call.param_groups.len());
         Ok(())
     }
 
-    /// The parameters of a group that have a gradient.
-    fn with_gradients(&self, options: &GroupOptions<'py>) -> PyResult<Vec<Found<'py>>> {
-        let grad = intern!(self.py, "grad");
-        let mut found = Vec::new();
-        for (index, param) in options.params()?.iter().enumerate() {
-            let grad = param.getattr(grad)?;
-            if !grad.is_none() {
-                found.push((index, param, grad));
-            }
-        }
-        Ok(found)
-    }
-
-    fn read_group<R: Rule<C, S>, const C: usize, const S: usize>(
-        &self,
-        options: GroupOptions<'py>,
-    ) -> Result<Shared<'py, R, C, S>, Stop> {
-        if let Some(reason) = options.torch_only()? {
-            return Err(Stop::Torch(format!("{} has {reason}", options.place())));
-        }
-        let rule = R::read(&options)?;
-        let step = Group::new(rule, options.number("lr")?, options.flag("maximize")?);
-        Ok(Shared { keys: Keys::of(self.py, &rule), options, step })
-    }
-
-    /// Adds the found parameters of a group, which is the `number`th of those read.
-    fn gather<R, const C: usize, const S: usize>(
-        &self,
-        number: usize,
-        Shared { options, keys, .. }: &Shared<'py, R, C, S>,
-        found: Vec<Found<'py>>,
-        members: &mut Vec<Member<'py, S>>,
-    ) -> Result<(), Stop> {
-        for (index, param, grad) in found {
-            let place = || options.place_of(index);
-            let plain = |object: &Bound<'py, PyAny>, name: &str| {
-                let left = |what: &str| Stop::Torch(format!("{}: {name} is {what}", place()));
-                let tensor = self.torch.plain(object).ok_or_else(|| left(&describe_type(object)))?;
-                if tensor.is_negative_view()? { Err(left("a negative view")) } else { Ok(tensor) }
-            };
-            let (param, grad) = (plain(&param, "param")?, plain(&grad, "grad")?);
-            let state = if keys.names().is_empty() {
-                Some(State::none())
-            } else if let Some(entry) = self.state.get_item(param.object())? {
-                State::read(self.entry(&entry, &place)?, keys, self.torch, &place)?
+    /// Looks up the state. Runs no Python code where all is in order.
+    fn find_state(&mut self, call: &Call<'_>, made: bool, old: &mut Vec<Held>) -> Result<(), Stop> {
+        self.table.read(call.state);
+        for member in self.members.iter_mut().filter(|member| member.active) {
+            let (Some(known), Some(param)) = (&mut self.groups[member.group], &member.param) else { continue };
+            let found = if known.keys.names().is_empty() {
+                Some(Found::<S>::NONE)
+            } else if let Some(entry) = self.table.find(call.py, param.object(), &mut member.place) {
+                Found::read(entry, &mut known.keys, call.torch, &|| place(call, member.group, member.index))?
             } else {
                 None
             };
-            let fresh = state.is_none();
-            members.push(Member { group: number, index, param, grad, fresh, state: state.unwrap_or_else(State::none) });
+            if found.is_none() && made {
+                return Err(Stop::Torch("its state vanished while the step made it".to_owned()));
+            }
+            member.fresh |= found.is_none();
+            let found = found.unwrap_or(Found::<S>::NONE);
+            let mut changed = replace_optional(&mut member.state.step, found.step, old);
+            for (held, found) in member.state.slots.iter_mut().zip(found.slots) {
+                changed |= replace_optional(held, found, old);
+            }
+            if changed {
+                member.known = false;
+                self.written = None;
+            }
         }
         Ok(())
+    }
+
+    /// Finds out about all tensors that are new here. May run Python code.
+    fn know(&mut self, call: &Call<'_>) -> Result<(), Stop> {
+        let Call { py, torch, .. } = *call;
+        for member in self.members.iter_mut().filter(|member| member.active && !member.known) {
+            let place = || place(call, member.group, member.index);
+            let Some(param) = &mut member.param else { continue };
+            let was_known = param.is_known();
+            if !was_known {
+                param.know(py, torch, Role::Param, None, &place)?;
+            }
+            let grad = member.grad.iter_mut().map(|held| (Role::Grad, held));
+            let step = member.state.step.iter_mut().map(|held| (Role::State("step"), held));
+            let slots = member.state.slots.iter_mut().zip(R::SLOTS);
+            let slots = slots.filter_map(|(held, name)| Some((Role::State(name), held.as_mut()?)));
+            for (role, held) in grad.chain(step).chain(slots) {
+                if !(was_known && held.is_known()) {
+                    held.know(py, torch, role, Some(param), &place)?;
+                }
+            }
+            // The local part of one that is spread may change with every step.
+            member.known = param.local().is_none();
+            if !member.known {
+                self.written = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// How the gradients are clipped by their norm: in one way for all groups that take part.
+    fn clip(&self) -> Result<Clip, Stop> {
+        let mut clip: Option<Clip> = None;
+        let active = self.members.iter().filter(|member| member.active).map(|member| member.group);
+        let mut last = usize::MAX;
+        for group in active {
+            if core::mem::replace(&mut last, group) == group {
+                continue;
+            }
+            let Some(known) = &self.groups[group] else { continue };
+            let first = *clip.get_or_insert(known.clip);
+            first.check(known.clip, &format!("param_groups[{group}]"))?;
+        }
+        Ok(clip.unwrap_or(Clip::OFF))
     }
 
     /// Makes the state of the fresh members and enters it, all or nothing.
-    fn make_state<R, const C: usize, const S: usize>(
-        &self,
-        groups: &[Shared<'py, R, C, S>],
-        members: &mut [Member<'py, S>],
-    ) -> Result<(), Stop> {
+    fn make_state(&mut self, call: &Call<'_>) -> Result<(), Stop> {
         let mut made = Vec::new();
-        for member in members.iter_mut().filter(|member| member.fresh) {
-            let Shared { options, keys, .. } = &groups[member.group];
-            let names = PyList::new(self.py, keys.names())?;
-            let place = || options.place_of(member.index);
-            let entry = self.new_state.call1((member.param.object(), options.dict(), names))?;
-            let state = State::read(self.entry(&entry, &place)?, keys, self.torch, &place)?;
-            member.state = state.unwrap_or_else(State::none);
+        for member in self.members.iter().filter(|member| member.active && member.fresh) {
+            let (Some(known), Some(param)) = (&mut self.groups[member.group], &member.param) else { continue };
+            let place = || place(call, member.group, member.index);
+            let names = PyList::new(call.py, known.keys.objects())?;
+            let group = call.param_groups.get_item(member.group)?;
+            let entry = call.new_state.call1((param.object(), group, names))?;
+            // Read once here, so that an entry which is not in order is an error before any is entered.
+            if Found::<S>::read(entry.as_borrowed(), &mut known.keys, call.torch, &place)?.is_none() {
+                let (name, found, expected) = ("entry", entry.to_string(), "a dict of all entries");
+                return Err(Error::StateType { place: place(), name, found, expected }.into());
+            }
             // A lookup by subscript, which makes the (still empty) entry of a defaultdict.
-            made.push((self.state.as_any().get_item(member.param.object())?, entry));
+            made.push((call.state.as_any().get_item(param.object())?, entry));
         }
         for (into, entry) in made {
-            into.call_method1(intern!(self.py, "update"), (entry,))?;
+            into.call_method1(intern!(call.py, "update"), (entry,))?;
         }
         Ok(())
     }
 
-    /// The step, ready to run, if all tensors are in order.
-    fn check<'a, R: Rule<C, S>, const C: usize, const S: usize>(
-        &self,
-        groups: &mut [Shared<'py, R, C, S>],
-        members: &'a [Member<'py, S>],
-    ) -> Result<Ready<'a, R, C, S>, Stop> {
-        let mut batch = Batch::new();
-        for member in members {
-            let Shared { options, step, .. } = &mut groups[member.group];
-            let operands = self.operands(member, R::SLOTS, options)?;
-            batch.push(step, member.fresh, &operands).map_err(|(name, refusal)| {
-                Stop::Torch(format!("{}: {name} {refusal}", options.place_of(member.index)))
-            })?;
+    /// Tells autograd what was written.
+    fn bump(&mut self, call: &Call<'_>) -> PyResult<()> {
+        let with_grad = call.unscale.is_some();
+        if self.written.is_none() || with_grad {
+            let mut tensors = Vec::new();
+            for member in self.members.iter().filter(|member| member.active) {
+                let grad = member.grad.iter().filter(|_| with_grad);
+                for held in member.param.iter().chain(member.state.all()).chain(grad) {
+                    tensors.push(held.object());
+                    tensors.extend(held.local());
+                }
+            }
+            self.written = Some(PyList::new(call.py, tensors)?.unbind());
         }
-        batch.ready().ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))
+        let written = self.written.as_ref().map(|list| call.torch.increment_version(list.bind(call.py)));
+        if with_grad {
+            self.written = None;
+        }
+        written.unwrap_or(Ok(()))
     }
+}
 
-    /// The memory of a member's tensors, of one shape.
-    fn operands<'a, const S: usize>(
-        &self,
-        member: &'a Member<'py, S>,
-        names: [&'static str; S],
-        options: &GroupOptions<'py>,
-    ) -> Result<Operands<'a, S>, Stop> {
-        let place = || options.place_of(member.index);
-        let view = |tensor: &'a Tensor<'py>, name: &'static str| -> Result<View<'a>, Stop> {
-            // torch describes no tensor that is not plain memory: sparse, meta, quantized.
-            let view = self.torch.view(tensor).or_else(|_| {
-                Err(Stop::Torch(format!("{}: {name} is not plain memory ({})", place(), tensor.kind()?)))
-            })?;
-            if !view.has_memory() && tensor.is_freed()? {
-                return Err(Error::FreedStorage { place: place(), name, expected: view.len() }.into());
-            }
-            Ok(view)
-        };
-        let optional = |tensor: &'a Option<Tensor<'py>>, name: &'static str| {
-            tensor.as_ref().map(|tensor| view(tensor, name)).transpose()
-        };
-        let mut slots = names.map(|name| Slot { name, view: None });
-        for (slot, tensor) in slots.iter_mut().zip(&member.state.slots) {
-            slot.view = optional(tensor, slot.name)?;
+/// The step before once more, if all its tensors are where they were.
+fn again<'a, R: Rule<C, S>, const C: usize, const S: usize>(
+    call: &Call<'_>,
+    mut kept: Kept<R, C, S>,
+    groups: &[Option<KnownGroup<R>>],
+    members: &'a [Member<S>],
+    territory: &mut Territory,
+) -> Option<Ready<'a, R, C, S>> {
+    let mut count = 0;
+    for member in members.iter().filter(|member| member.active) {
+        let operands = operands(call, member.param.as_ref()?, member.grad.as_ref()?, &member.state)?;
+        if member.fresh || !kept.is_same(count, member.group, &operands, territory) {
+            return None;
         }
-        let operands = Operands {
-            param: view(&member.param, "param")?,
-            grad: view(&member.grad, "grad")?,
-            slots,
-            step: optional(&member.state.step, "step")?,
-        };
-        operands.check_shapes(place)?;
-        Ok(operands)
+        count += 1;
     }
+    if count != kept.len() {
+        return None;
+    }
+    // SAFETY: all were found the same, no Python code ran since then, and the objects stay with their members.
+    unsafe { kept.again(|number| groups[number].as_ref().map(|known| &known.group)) }
+}
 
-    /// A parameter's entry in the state as a dict.
-    fn entry<'a>(
-        &self,
-        entry: &'a Bound<'py, PyAny>,
-        place: &dyn Fn() -> String,
-    ) -> Result<&'a Bound<'py, PyDict>, Stop> {
-        match self.torch.plain_dict(entry) {
-            Some(dict) => Ok(dict),
-            None if entry.is_instance_of::<PyDict>() => {
-                Err(Stop::Torch(format!("{}: its state is {}", place(), describe_type(entry))))
-            }
-            None => {
-                let (found, expected) = (describe(entry), "a dict");
-                Err(Error::StateType { place: place(), name: "entry", found, expected }.into())
-            }
+/// The step over the members' memory, if all tensors are in order; None if some memory is not where it was found.
+fn read<'a, R: Rule<C, S>, const C: usize, const S: usize>(
+    call: &Call<'_>,
+    groups: &'a [Option<KnownGroup<R>>],
+    members: &'a mut [Member<S>],
+    territory: &mut Territory,
+) -> Result<Option<Ready<'a, R, C, S>>, Stop> {
+    let mut batch = Batch::new(call.unscale);
+    for member in members.iter_mut().filter(|member| member.active) {
+        let Some(known) = &groups[member.group] else { continue };
+        let (group, index) = (member.group, member.index);
+        let place = || place(call, group, index);
+        let (Some(param), Some(grad)) = (&member.param, &member.grad) else { continue };
+        let Some(operands) = operands(call, param, grad, &member.state) else {
+            member.known = false;
+            return Ok(None);
+        };
+        if call.unscale.is_some() && operands.grad.overlaps_itself() {
+            return Err(Stop::Torch(format!("{}: grad overlaps itself, and a GradScaler unscales it", place())));
+        }
+        batch.push((group, &known.group), member.fresh, &mut member.walk, &operands, place).map_err(
+            |unfit| match unfit {
+                Unfit::Wrong(error) => error.into(),
+                Unfit::Refused(name, refusal) => Stop::Torch(format!("{}: {name} {refusal}", place())),
+            },
+        )?;
+    }
+    let ready = batch.ready(territory);
+    ready.map(Some).ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))
+}
+
+/// A member's memory; None if some is not where it was found.
+#[inline]
+fn operands<'a, const S: usize>(
+    call: &Call<'_>,
+    param: &'a Held,
+    grad: &'a Held,
+    state: &'a MemberState<S>,
+) -> Option<Operands<'a, S>> {
+    let view = |held: &'a Held| held.view(call.py, call.torch);
+    let mut slots = [None; S];
+    for (slot, held) in slots.iter_mut().zip(&state.slots) {
+        if let Some(held) = held {
+            *slot = Some(view(held)?);
         }
     }
+    let step = match &state.step {
+        Some(held) => Some(view(held)?),
+        None => None,
+    };
+    Some(Operands { param: view(param)?, grad: view(grad)?, slots, step })
+}
+
+/// Puts `object` in the place of what is held there; whether it is another.
+#[inline]
+fn replace(held: &mut Option<Held>, object: Borrowed<'_, '_, PyAny>, old: &mut Vec<Held>) -> bool {
+    if held.as_ref().is_some_and(|held| held.object().as_ptr() == object.as_ptr()) {
+        return false;
+    }
+    old.extend(held.replace(Held::new(object.to_owned().unbind())));
+    true
+}
+
+/// [`replace`] for what may not be there.
+#[inline]
+fn replace_optional(held: &mut Option<Held>, object: Option<Borrowed<'_, '_, PyAny>>, old: &mut Vec<Held>) -> bool {
+    match object {
+        Some(object) => replace(held, object, old),
+        None => {
+            let was = held.take();
+            let changed = was.is_some();
+            old.extend(was);
+            changed
+        }
+    }
+}
+
+/// A parameter's name in a message.
+fn place(call: &Call<'_>, group: usize, index: usize) -> String {
+    match call.param_groups.get_item(group).and_then(|dict| Ok(dict.cast_into::<PyDict>()?)) {
+        Ok(dict) => GroupOptions::new(call.torch, dict, group).place_of(index),
+        Err(_) => format!("param_groups[{group}]['params'][{index}]"),
+    }
+}
+
+/// Work of at least this many elements is done without the GIL, and on several threads.
+const MUCH: usize = 1 << 15;
+
+fn run<R: Rule<C, S>, const C: usize, const S: usize>(call: &Call<'_>, ready: Ready<'_, R, C, S>) -> Kept<R, C, S> {
+    let threads = call.torch.threads(call.threads);
+    if ready.total() < MUCH {
+        return ready.run(&threads);
+    }
+    call.py.detach(|| ready.run(&threads))
+}
+
+fn grad_norm<R: Rule<C, S>, const C: usize, const S: usize>(call: &Call<'_>, ready: &Ready<'_, R, C, S>) -> f64 {
+    let threads = call.torch.threads(call.threads);
+    if ready.total() < MUCH {
+        return ready.grad_norm(&threads);
+    }
+    call.py.detach(|| ready.grad_norm(&threads))
 }

@@ -1,12 +1,14 @@
 //! The few things of torch that a step calls, looked up once.
 #![allow(unsafe_code)]
 
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyList, PyType};
 
-use super::dlpack::Reader;
+use super::dlpack::{Hold, Reader};
 use super::threads::{Pool, TorchThreads};
 use crate::tensor::View;
 
@@ -16,14 +18,17 @@ pub struct Torch {
     parameter: Py<PyType>,
     increment_version: Py<PyAny>,
     defaultdict: Py<PyType>,
+    /// The descriptor of `Tensor.grad`, and how its type reads it.
+    grad: (Py<PyAny>, ffi::descrgetfunc),
+    /// The method `is_neg` of some tensor, and the function behind it.
+    is_neg: (Py<PyAny>, ffi::PyCFunction),
     reader: Reader,
     pool: Option<Pool>,
 }
 
 /// An object of exactly the type `torch.Tensor` or `torch.nn.Parameter`: no subclass, whose memory may not be what it
 /// seems.
-#[derive(Clone)]
-pub struct Tensor<'py>(Bound<'py, PyAny>);
+pub struct Tensor(Py<PyAny>);
 
 impl Torch {
     /// torch, imported if need be.
@@ -32,13 +37,16 @@ impl Torch {
         TORCH.get_or_try_init(py, || {
             let module = py.import("torch")?;
             let tensor = module.getattr("Tensor")?;
+            let some = module.call_method1("empty", (0,))?;
             Ok(Self {
                 reader: Reader::of(&tensor)?,
                 pool: Pool::find(&module),
+                grad: getter(&module.getattr("_C")?.getattr("TensorBase")?, "grad")?,
+                is_neg: function(some.getattr("is_neg")?)?,
                 tensor: tensor.cast_into::<PyType>()?.unbind(),
                 parameter: py.import("torch.nn")?.getattr("Parameter")?.cast_into::<PyType>()?.unbind(),
                 defaultdict: py.import("collections")?.getattr("defaultdict")?.cast_into::<PyType>()?.unbind(),
-                increment_version: py.import("torch.autograd.graph")?.getattr("increment_version")?.unbind(),
+                increment_version: module.getattr("_C")?.getattr("_increment_version")?.unbind(),
             })
         })
     }
@@ -49,9 +57,16 @@ impl Torch {
     }
 
     /// The object as a plain tensor, if it is one.
-    pub fn plain<'py>(&self, object: &Bound<'py, PyAny>) -> Option<Tensor<'py>> {
+    #[inline]
+    pub fn plain(&self, object: &Bound<'_, PyAny>) -> Option<Tensor> {
+        self.is_plain(object).then(|| Tensor(object.clone().unbind()))
+    }
+
+    /// Whether the object is a plain tensor.
+    #[inline]
+    pub fn is_plain(&self, object: &Bound<'_, PyAny>) -> bool {
         let exact = object.get_type_ptr().cast();
-        (exact == self.parameter.as_ptr() || exact == self.tensor.as_ptr()).then(|| Tensor(object.clone()))
+        exact == self.parameter.as_ptr() || exact == self.tensor.as_ptr()
     }
 
     /// Whether the object is a tensor, of a subclass too.
@@ -62,10 +77,30 @@ impl Torch {
         object.is_instance(self.tensor.bind(object.py()))
     }
 
-    /// The object as a dict or defaultdict, if it is one: no subclass, which may keep its entries elsewhere.
+    /// Whether the object is a dict or defaultdict: no subclass, which may keep its entries elsewhere.
+    #[inline]
+    pub fn is_plain_dict(&self, object: &Bound<'_, PyAny>) -> bool {
+        object.is_exact_instance_of::<PyDict>() || object.get_type_ptr().cast() == self.defaultdict.as_ptr()
+    }
+
+    /// The object as such a dict, if it is one.
     pub fn plain_dict<'a, 'py>(&self, object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyDict>> {
-        let plain = object.is_exact_instance_of::<PyDict>() || object.get_type().is(&self.defaultdict);
-        if plain { object.cast().ok() } else { None }
+        if self.is_plain_dict(object) { object.cast().ok() } else { None }
+    }
+
+    /// The gradient of an object with an attribute `grad`, or None.
+    #[inline]
+    pub fn grad<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = object.py();
+        if !self.is_plain(object) {
+            return object.getattr(intern!(py, "grad"));
+        }
+        let (descriptor, get) = &self.grad;
+        // SAFETY: as the interpreter calls it for the attribute of an object of this type, which has no other `grad`.
+        unsafe {
+            let grad = get(descriptor.as_ptr(), object.as_ptr(), object.get_type_ptr().cast());
+            Bound::from_owned_ptr_or_err(py, grad)
+        }
     }
 
     /// The memory of a tensor, for as long as the object is borrowed.
@@ -73,42 +108,78 @@ impl Torch {
     /// # Errors
     ///
     /// torch's, for a tensor that is not plain memory.
-    pub fn view<'a>(&self, tensor: &'a Tensor<'_>) -> PyResult<View<'a>> {
+    #[inline]
+    pub fn view<'a>(&self, py: Python<'_>, tensor: &'a Tensor) -> PyResult<View<'a>> {
         // SAFETY: `plain` checked the type. The reference keeps the tensor alive. That nobody swaps its memory during a
         // step is what torch's own operators ask for too: they hold the tensor, not its storage.
-        unsafe { self.reader.read(&tensor.0) }
+        unsafe { self.reader.read(py, &tensor.0) }
     }
 
-    /// Tells autograd that these tensors are written to.
-    pub fn increment_version<'a, 'py: 'a>(
-        &self,
-        py: Python<'py>,
-        tensors: impl Iterator<Item = &'a Tensor<'py>>,
-    ) -> PyResult<()> {
-        let tensors: Vec<_> = tensors.map(|tensor| &tensor.0).collect();
-        self.increment_version.call1(py, (PyList::new(py, tensors)?,)).map(drop)
-    }
-}
-
-impl<'py> Tensor<'py> {
-    /// The Python object.
-    pub fn object(&self) -> &Bound<'py, PyAny> {
-        &self.0
+    /// Holds a tensor from the side of C++.
+    pub fn hold(&self, py: Python<'_>, tensor: &Tensor) -> PyResult<Hold> {
+        // SAFETY: `plain` checked the type.
+        unsafe { self.reader.hold(py, &tensor.0) }
     }
 
     /// Whether the elements are the negatives of what lies in memory (a lazy view of a conjugate's imaginary part).
-    pub fn is_negative_view(&self) -> PyResult<bool> {
-        self.0.call_method0(intern!(self.0.py(), "is_neg"))?.is_truthy()
+    pub fn is_negative_view(&self, py: Python<'_>, tensor: &Tensor) -> PyResult<bool> {
+        // SAFETY: a method without arguments, called on a tensor as the interpreter does.
+        let answer = unsafe { (self.is_neg.1)(tensor.0.as_ptr(), core::ptr::null_mut()) };
+        // SAFETY: a new reference, or null and an error set.
+        unsafe { Bound::from_owned_ptr_or_err(py, answer) }?.is_truthy()
+    }
+
+    /// Tells autograd that these tensors were written to.
+    pub fn increment_version(&self, tensors: &Bound<'_, PyList>) -> PyResult<()> {
+        self.increment_version.call1(tensors.py(), (tensors,)).map(drop)
+    }
+}
+
+/// A getter of a type of torch's, and the function that reads it.
+fn getter(of: &Bound<'_, PyAny>, name: &str) -> PyResult<(Py<PyAny>, ffi::descrgetfunc)> {
+    let descriptor = of.getattr("__dict__")?.get_item(name)?;
+    // SAFETY: a type object and a slot of the stable interface.
+    let get = unsafe { ffi::PyType_GetSlot(descriptor.get_type_ptr(), ffi::Py_tp_descr_get) };
+    if get.is_null() {
+        return Err(PyImportError::new_err(format!(
+            "torchpace reads Tensor.{name} as an attribute, and this torch has none"
+        )));
+    }
+    // SAFETY: that slot holds a function of this type.
+    Ok((descriptor.unbind(), unsafe { core::mem::transmute::<*mut core::ffi::c_void, ffi::descrgetfunc>(get) }))
+}
+
+/// A built-in method without arguments, and the function behind it.
+fn function(method: Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, ffi::PyCFunction)> {
+    // SAFETY: any object may be asked; another kind than a built-in function gives an error.
+    let (found, flags) =
+        unsafe { (ffi::PyCFunction_GetFunction(method.as_ptr()), ffi::PyCFunction_GetFlags(method.as_ptr())) };
+    match found {
+        Some(function) if flags == ffi::METH_NOARGS => Ok((method.unbind(), function)),
+        _ => Err(PyErr::take(method.py())
+            .unwrap_or_else(|| PyImportError::new_err(format!("torchpace expects {method} without arguments")))),
+    }
+}
+
+impl Tensor {
+    /// The Python object.
+    pub fn object(&self) -> &Py<PyAny> {
+        &self.0
     }
 
     /// Its layout and device, in words.
-    pub fn kind(&self) -> PyResult<String> {
-        let text = |name| Ok::<_, PyErr>(self.0.getattr(name)?.str()?.to_string());
+    pub fn kind(&self, py: Python<'_>) -> PyResult<String> {
+        let text = |name| Ok::<_, PyErr>(self.0.getattr(py, name)?.bind(py).str()?.to_string());
         Ok(format!("layout {}, device {}", text("layout")?, text("device")?))
     }
 
     /// Whether its storage holds nothing. A lazy zero has no memory either, and a storage of the usual size.
-    pub fn is_freed(&self) -> PyResult<bool> {
-        Ok(self.0.call_method0("untyped_storage")?.call_method0("nbytes")?.extract::<usize>()? == 0)
+    pub fn is_freed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.0.call_method0(py, "untyped_storage")?.call_method0(py, "nbytes")?.extract::<usize>(py)? == 0)
+    }
+
+    /// Whether the elements are the conjugates of what lies in memory.
+    pub fn is_conjugate_view(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.call_method0(py, intern!(py, "is_conj"))?.is_truthy(py)
     }
 }

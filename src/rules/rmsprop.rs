@@ -1,6 +1,6 @@
 //! RMSprop.
 
-use super::terms::{coupled_decay, moving_average, moving_average_of_squares};
+use super::terms::{coupled_decay, moving_average, moving_average_of_squares, root_with_eps};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::{Options, Rule};
@@ -11,7 +11,7 @@ use crate::rule::{Options, Rule};
 /// g = grad + weight_decay * param
 /// s = alpha * s + (1 - alpha) * g^2
 /// a = alpha * a + (1 - alpha) * g             (centered; then the root is of max(s - a^2, 0), else of s)
-/// u = g / (sqrt(s) + eps)
+/// u = g / (sqrt(s) + eps)                     (sqrt(s + eps)   if eps_inside)
 /// b = momentum * b + u                        (with momentum; then u = b)
 /// param -= lr * u
 /// ```
@@ -24,6 +24,7 @@ pub struct RmsProp {
     weight_decay: f64,
     momentum: f64,
     centered: bool,
+    eps_inside: bool,
 }
 
 impl Rule<6, 3> for RmsProp {
@@ -39,6 +40,7 @@ impl Rule<6, 3> for RmsProp {
             weight_decay: options.number("weight_decay")?,
             momentum: options.number("momentum")?,
             centered: options.flag("centered")?,
+            eps_inside: options.extra("eps_inside")?,
         })
     }
 
@@ -67,7 +69,7 @@ impl Rule<6, 3> for RmsProp {
         } else {
             (mean, square)
         };
-        let scaled = grad / (spread.sqrt() + eps);
+        let scaled = grad / root_with_eps(self.eps_inside, spread, eps);
         let (buffer, direction) = if self.momentum > 0.0 {
             let buffer = momentum.fma(buffer, scaled);
             (buffer, buffer)

@@ -10,6 +10,7 @@ use crate::rule::{Options, Rule};
 /// ```text
 /// g = grad + weight_decay * param
 /// v = momentum * v + (1 - dampening) * g      (v = g in the first step)
+/// v = momentum * v + (1 - momentum) * g       (averaged; from v = 0)
 /// param -= lr * (g + momentum * v   if nesterov,   else v)
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +19,7 @@ pub struct Sgd {
     dampening: f64,
     weight_decay: f64,
     nesterov: bool,
+    averaged: bool,
 }
 
 impl Rule<4, 1> for Sgd {
@@ -32,14 +34,17 @@ impl Rule<4, 1> for Sgd {
             dampening: options.number("dampening")?,
             weight_decay: options.number("weight_decay")?,
             nesterov: options.flag("nesterov")?,
+            averaged: options.extra("averaged")?,
         })
     }
 
     fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 4] {
         let one = N::lit(1.0);
         // A new buffer holds 0, so an undamped intake makes v = g of it.
-        let intake = N::if_equal(step, one, one, one - N::lit(self.dampening));
-        [lr, N::lit(self.momentum), intake, N::lit(self.weight_decay)]
+        let undamped_first = N::if_equal(step, one, one, one - N::lit(self.dampening));
+        let momentum = N::lit(self.momentum);
+        let intake = if self.averaged { one - momentum } else { undamped_first };
+        [lr, momentum, intake, N::lit(self.weight_decay)]
     }
 
     fn live(&self) -> [bool; 1] {

@@ -25,6 +25,12 @@ pub fn moving_average_of_squares<T: Number>([decay, rest]: [T; 2], average: T, v
     (rest * value).fma(value, decay * average)
 }
 
+/// The root of a second moment, kept from zero by `eps`: `sqrt(square) + eps`, or `sqrt(square + eps)` if `inside`.
+#[inline(always)]
+pub fn root_with_eps<T: Number>(inside: bool, square: T, eps: T) -> T {
+    if inside { (square + eps).sqrt() } else { square.sqrt() + eps }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,9 @@
 mod operands;
 mod overlap;
 mod view;
+mod walk;
 
-pub use operands::{Operands, Refusal, Slot};
-pub use overlap::{Access, overlapping};
+pub use operands::{Operands, Refusal};
+pub use overlap::{Span, Territory};
 pub use view::{Device, Dtype, View};
+pub use walk::{Dim, Dtypes, Path, Strides, Walk};

@@ -2,18 +2,8 @@
 
 use core::fmt;
 
-use super::overlap::Access;
 use super::view::{Device, Dtype, View};
 use crate::error::Error;
-
-/// A named state buffer.
-#[derive(Debug, Clone, Copy)]
-pub struct Slot<'a> {
-    /// Its name, as in torch's `state_dict`.
-    pub name: &'static str,
-    /// Its memory, if the slot is live.
-    pub view: Option<View<'a>>,
-}
 
 /// The tensors that one parameter brings to a step.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +12,8 @@ pub struct Operands<'a, const S: usize> {
     pub param: View<'a>,
     /// Its gradient.
     pub grad: View<'a>,
-    /// Its state buffers.
-    pub slots: [Slot<'a>; S],
+    /// Its state buffers; `None` for one that is not live.
+    pub slots: [Option<View<'a>>; S],
     /// Its step count, if the rule keeps one.
     pub step: Option<View<'a>>,
 }
@@ -35,17 +25,8 @@ pub enum Refusal {
     Memory,
     /// The tensor is on another device.
     Device(Device),
-    /// The tensor's elements are of another type than `f32` and `f64`.
+    /// The tensor's elements are of a type that no driver computes with.
     Dtype(Dtype),
-    /// The tensor's elements are of another type than the parameter's.
-    Mixed {
-        /// The tensor's.
-        found: Dtype,
-        /// The parameter's.
-        param: Dtype,
-    },
-    /// The tensor does not fill its memory, or not in the parameter's order.
-    Layout,
     /// The step count is not one `f32` or `f64` number on the CPU.
     StepCount,
 }
@@ -54,10 +35,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Memory => f.write_str("has no memory"),
-            Refusal::Device(device) => write!(f, "is on another device ({device:?})"),
+            Refusal::Device(device) => write!(f, "is on another device ({device})"),
             Refusal::Dtype(dtype) => write!(f, "is {dtype}"),
-            Refusal::Mixed { found, param } => write!(f, "is {found} and the parameter is {param}"),
-            Refusal::Layout => f.write_str("has gaps, overlaps itself or is laid out unlike the parameter"),
             Refusal::StepCount => f.write_str("is not one float32 or float64 number on the CPU"),
         }
     }
@@ -65,63 +44,57 @@ impl fmt::Display for Refusal {
 
 impl<'a, const S: usize> Operands<'a, S> {
     /// The gradient and the live slots with their names.
-    fn followers(&self) -> impl Iterator<Item = (&'static str, View<'a>)> {
-        let slots = self.slots.into_iter().filter_map(|slot| Some((slot.name, slot.view?)));
+    fn followers(&self, names: [&'static str; S]) -> impl Iterator<Item = (&'static str, View<'a>)> {
+        let slots = names.into_iter().zip(self.slots).filter_map(|(name, slot)| Some((name, slot?)));
         core::iter::once(("grad", self.grad)).chain(slots)
     }
 
-    /// That gradient and state have the parameter's shape. `place` names the parameter in the error.
-    pub fn check_shapes(&self, place: impl Fn() -> String) -> Result<(), Error> {
-        for (name, view) in self.followers() {
+    /// That gradient and state belong to the parameter, and that what is written does not overlap itself. `names` are
+    /// those of the slots, `place` names the parameter in the error.
+    pub fn check(&self, names: [&'static str; S], place: impl Fn() -> String) -> Result<(), Error> {
+        for (name, view) in self.followers(names) {
             if view.shape() != self.param.shape() {
-                return Err(Error::Shape {
-                    place: place(),
-                    name,
-                    found: view.shape().to_vec(),
-                    expected: self.param.shape().to_vec(),
-                });
+                let (found, expected) = (view.shape().to_vec(), self.param.shape().to_vec());
+                return Err(Error::Shape { place: place(), name, found, expected });
+            }
+            if view.device() != self.param.device() {
+                let (found, expected) = (view.device().to_string(), self.param.device().to_string());
+                return Err(Error::Device { place: place(), name, found, expected });
+            }
+            let known = view.dtype().size().is_some() || self.param.dtype().size().is_none();
+            if !known || view.dtype().parts() != self.param.dtype().parts() {
+                let (found, expected) = (view.dtype().to_string(), self.param.dtype().to_string());
+                return Err(Error::Dtype { place: place(), name, found, expected });
+            }
+        }
+        let written = core::iter::once(("param", self.param)).chain(self.followers(names).skip(1));
+        for (name, view) in written {
+            if view.overlaps_itself() {
+                let (shape, strides) = (view.shape().to_vec(), view.strides().to_vec());
+                return Err(Error::SelfOverlap { place: place(), name, shape, strides });
             }
         }
         Ok(())
     }
 
     /// Why the CPU driver cannot walk these tensors, with the tensor's name; `None` if it can.
-    pub fn refusal(&self) -> Option<(&'static str, Refusal)> {
-        let dtype = self.param.dtype();
-        if let Some(refusal) = unreachable(&self.param) {
-            return Some(("param", refusal));
-        }
-        if !matches!(dtype, Dtype::F32 | Dtype::F64) {
-            return Some(("param", Refusal::Dtype(dtype)));
-        }
-        if !self.param.is_dense() {
-            return Some(("param", Refusal::Layout));
-        }
-        for (name, view) in self.followers() {
+    pub fn refusal(&self, names: [&'static str; S]) -> Option<(&'static str, Refusal)> {
+        for (name, view) in core::iter::once(("param", self.param)).chain(self.followers(names)) {
             if let Some(refusal) = unreachable(&view) {
                 return Some((name, refusal));
             }
-            if view.dtype() != dtype {
-                return Some((name, Refusal::Mixed { found: view.dtype(), param: dtype }));
-            }
-            if !view.walks_like(&self.param) {
-                return Some((name, Refusal::Layout));
+            if view.dtype().size().is_none() {
+                return Some((name, Refusal::Dtype(view.dtype())));
             }
         }
-        let countable = |step: View<'_>| {
-            unreachable(&step).is_none() && step.len() == 1 && matches!(step.dtype(), Dtype::F32 | Dtype::F64)
-        };
-        self.step.filter(|&step| !countable(step)).map(|_| ("step", Refusal::StepCount))
+        (!self.is_countable()).then_some(("step", Refusal::StepCount))
     }
 
-    /// The memory that a step touches, for tensors that [`refusal`](Self::refusal) lets pass.
-    pub fn accesses(&self) -> impl Iterator<Item = Access> {
-        let written =
-            core::iter::once(self.param).chain(self.slots.into_iter().filter_map(|slot| slot.view)).chain(self.step);
-        written.map(|view| (view, true)).chain([(self.grad, false)]).map(|(view, writes)| {
-            let width = if view.dtype() == Dtype::F64 { 8 } else { 4 };
-            let from = view.data().addr();
-            Access { from, to: from + view.len() * width, writes }
+    /// Whether the step count, if there is one, is one number that the drivers can read.
+    #[inline]
+    pub fn is_countable(&self) -> bool {
+        self.step.as_ref().is_none_or(|step| {
+            unreachable(step).is_none() && step.len() == 1 && matches!(step.dtype(), Dtype::F32 | Dtype::F64)
         })
     }
 }

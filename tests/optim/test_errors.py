@@ -148,22 +148,29 @@ def test_an_error_in_making_state_leaves_none():
 def good():
     param = torch.nn.Parameter(torch.ones(2))
     param.grad = torch.ones(2)
-    optimizer = optim.SGD([param])
-    return ["sgd", optimizer.param_groups, optimizer.state, optimizer._new_state, 1]
+    optimizer = optim.SGD([param], momentum=0.9)
+    return [optimizer.param_groups, optimizer.state, optimizer._new_state, 1, None, None]
 
 
 @pytest.mark.parametrize(
     "value", [None, 1, "x", b"x", [], [1], [{}], {}, object(), -1, 1 << 80, torch.ones(2)], ids=repr
 )
-@pytest.mark.parametrize("position", range(5))
+@pytest.mark.parametrize("position", range(6))
 def test_the_native_entry_survives_anything(position, value):
     arguments = good()
     arguments[position] = value
     try:
-        result = _native.step(*arguments)
+        path, norm = _native.Plan("sgd").step(*arguments)
     except (TypeError, ValueError, KeyError, OverflowError, AttributeError):
         return
-    assert result is None or isinstance(result, str)
+    assert path == "fused" or path.startswith("torch: ")
+    assert norm is None or isinstance(norm, float)
+
+
+@pytest.mark.parametrize("rule", [None, 1, b"sgd", [], torch.ones(2)], ids=repr)
+def test_a_rule_that_is_no_name(rule):
+    with pytest.raises(TypeError):
+        _native.Plan(rule)
 
 
 @pytest.mark.parametrize("member", [None, 1, "x", [], object()])
@@ -174,7 +181,5 @@ def test_a_member_that_is_no_parameter(member):
 
 
 def test_unknown_rule():
-    arguments = good()
-    arguments[0] = "adadelta"
     with pytest.raises(ValueError, match='"adadelta", expected one of \\["adagrad", "adam", "rmsprop", "sgd"\\]'):
-        _native.step(*arguments)
+        _native.Plan("adadelta")

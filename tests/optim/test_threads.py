@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from torchpace import _native, optim
+from torchpace import optim
 
 
 def trainer(size, seed):
@@ -28,7 +28,7 @@ def test_other_threads_run_during_a_step():
         nonlocal during
         for _ in range(100):  # the main thread may be slow to wake up, so more than one chance
             before = turns
-            _native.step("adam", optimizer.param_groups, optimizer.state, optimizer._new_state, 1)
+            optimizer._plan.step(optimizer.param_groups, optimizer.state, optimizer._new_state, 1)
             during = turns - before
             if during:
                 return

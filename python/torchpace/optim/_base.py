@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchpace import _native
+from torchpace.optim import _clip
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer as _Parent
@@ -25,11 +27,60 @@ class Fused(_Parent):
     _rule: ClassVar[str]
     """The name of the update rule in Rust."""
 
+    _variants: ClassVar[tuple[str, ...]] = ()
+    """Options that torch lacks and that change the rule; all are flags, off by default."""
+
+    _plan: _native.Plan | None = None
+    """What Rust remembers from one step to the next."""
+
     last_path: str | None = None
-    """Which way the last step went: `"fused"`, or `"torch: "` and the reason why torch's own code took it.
+    """Which way the last step went: `"fused"`; `"torch: "` and the reason why torch's own code took it; or `"skipped: "`
+    and the reason why nothing was done.
 
     None before the first step, after one that raised, and in an optimizer just unpickled or copied.
     """
+
+    grad_norm: Tensor | None = None
+    """The 2-norm of all gradients in the last step, unscaled and before clipping: a 0-dim float32 tensor, if
+    `max_grad_norm` was set; else None."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Show the arguments of torch's class with ours behind them."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            torchs = next(base for base in cls.__mro__ if base.__module__.startswith("torch."))
+            ours = [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+                for name, default in {**_clip.OFF, **dict.fromkeys(cls._variants, False)}.items()
+            ]
+            signature = inspect.signature(torchs)
+            cls.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *ours])  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        off = {**_clip.OFF, **dict.fromkeys(self._variants, False)}
+        ours = {name: kwargs.pop(name) for name in off if name in kwargs}
+        super().__init__(*args, **kwargs)
+        # Only what is on goes among the options of the groups, which otherwise are torch's to the letter.
+        self.defaults.update({name: value for name, value in ours.items() if value != off[name]})
+        for group in self.param_groups:
+            for name in off:
+                if name in self.defaults:
+                    group.setdefault(name, self.defaults[name])
+            self._check_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, as in torch."""
+        super().add_param_group(param_group)
+        self._check_group(self.param_groups[-1])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state; options that it does not know of, as torch's does not of ours, stay."""
+        before = self.__dict__.get("param_groups", [])
+        super().__setstate__(state)
+        for old, new in zip(before, self.param_groups, strict=False):
+            for name in (*_clip.OFF, *self._variants):
+                if name in old:
+                    new.setdefault(name, old[name])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -47,9 +98,12 @@ class Fused(_Parent):
             The closure's loss, or None without one.
 
         Raises:
-            RuntimeError: a gradient or a state tensor has another shape than its parameter.
+            RuntimeError: a gradient or a state tensor has another shape than its parameter, is on another device or of
+                a type that cannot go with it; a tensor that is written overlaps itself; the norm of the gradients is
+                not finite under ``nonfinite_norm="raise"``.
             KeyError: a state entry is missing that the options need.
             TypeError: an option or a state entry is of a wrong type.
+            ValueError: the groups differ in an option that is one for all.
 
             Nothing has been written then.
         """
@@ -57,29 +111,69 @@ class Fused(_Parent):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling():
+            self._step()
+        elif self._own_options():
+            self._step_untraced()
+        else:
             # Tracing follows torch's own code.
             self._torch_step()
             self._note("torch: torch.compile is tracing")
-            return loss
-        self.last_path = None
-        if self._is_scaled():
-            reason: str | None = "a GradScaler unscales in the step"
-        elif torch._C._len_torch_dispatch_stack() > 0:
-            # It sees, and may change, every operator of torch: a trace without the step would be wrong.
-            reason = "a TorchDispatchMode is active"
-        else:
-            reason = _native.step(self._rule, self.param_groups, self.state, self._new_state, torch.get_num_threads())
-        if reason is not None:
-            self._torch_step()
-        self.last_path = "fused" if reason is None else f"torch: {reason}"
         return loss
 
+    def _step(self) -> None:
+        self.last_path = self.grad_norm = None
+        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        if any(tensor is not None and tensor.device.type != "cpu" for tensor in (grad_scale, found_inf)):
+            path, norm = "torch: a GradScaler unscales in the step, on another device", None
+        elif torch._C._len_torch_dispatch_stack() > 0:
+            # It sees, and may change, every operator of torch: a trace without the step would be wrong.
+            path, norm = "torch: a TorchDispatchMode is active", None
+        elif found_inf is not None and found_inf.item() != 0:
+            self.last_path = "skipped: the GradScaler found a gradient that is not finite"
+            return
+        else:
+            # Rounded as in GradScaler.unscale_.
+            unscale = None if grad_scale is None else grad_scale.double().reciprocal().float().item()
+            path, norm = self._fused_step(unscale)
+        if path.startswith("torch: "):
+            self._leave_to_torch(path)
+        elif norm is not None:
+            self.grad_norm = torch.tensor(norm, dtype=torch.float32)
+        self.last_path = path
+
+    def _fused_step(self, unscale: float | None) -> tuple[str, float | None]:
+        if self._plan is None:
+            self._plan = _native.Plan(self._rule)
+        arguments = (self.param_groups, self.state, self._new_state, torch.get_num_threads(), unscale)
+        path, norm = self._plan.step(*arguments)
+        if path == "norm wanted":
+            total = _clip.total_norm(self._grads()).item()
+            path, norm = self._plan.step(*arguments, total * (unscale or 1.0))
+        return path, norm
+
     # As torch.compiler.disable, which would import the compiler with this module.
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _step_untraced(self) -> None:
+        self._step()
+
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _note(self, path: str) -> None:
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
         self.last_path = path
+
+    def _leave_to_torch(self, path: str) -> None:
+        """Step as torch does, and clip by the way."""
+        options = self._own_options()
+        for name in self._variants:
+            if name in options:
+                raise RuntimeError(f"{name}=True needs the fused step, which is not possible here ({path})")
+        if not options:
+            self._torch_step()
+            return
+        with _clip.clipped(self.param_groups, getattr(self, "grad_scale", None)) as norm:
+            self.grad_norm = norm
+            self._torch_step()
 
     def _torch_step(self) -> None:
         """Step as the parent class does, without the hooks: they run around ours."""
@@ -88,10 +182,13 @@ class Fused(_Parent):
             # Set once torch's own class was instantiated; below it is the step itself, under no_grad.
             step = step.__wrapped__.__get__(self)
         # torch's fused CPU kernels take every gradient and state for laid out like its parameter, which may be what
-        # brought the step here. Its plain loop is always right. A GradScaler needs them all the same.
-        groups = (
-            [] if self._is_scaled() else [group for group in self.param_groups if group.get("fused") and _on_cpu(group)]
-        )
+        # brought the step here. Its plain loop is always right; it leaves the unscaling to us.
+        groups = [group for group in self.param_groups if group.get("fused") and _on_cpu(group)]
+        scale = self.__dict__.get("grad_scale")
+        unscales = bool(groups) and scale is not None
+        if unscales:
+            _clip.unscale(self._params(), scale)
+            scaling = {name: self.__dict__.pop(name) for name in ("grad_scale", "found_inf") if name in self.__dict__}
         for group in groups:
             group["fused"] = False
         try:
@@ -99,10 +196,24 @@ class Fused(_Parent):
         finally:
             for group in groups:
                 group["fused"] = True
+            if unscales:
+                self.__dict__.update(scaling)
 
-    def _is_scaled(self) -> bool:
-        """Whether a GradScaler has left the unscaling of this step to the optimizer."""
-        return getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"] if param.grad is not None]
+
+    def _grads(self) -> list[Tensor]:
+        return [param.grad for param in self._params() if param.grad is not None]
+
+    def _own_options(self) -> set[str]:
+        """The options set in some group that torch does not know."""
+        return {
+            name for name in (*_clip.OFF, *self._variants) if any(group.get(name) for group in self.param_groups)
+        } - {"nonfinite_norm"}
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        """Raise ValueError where an option of ours is out of its range."""
+        _clip.check(group)
 
     def _new_state(self, param: Tensor, group: dict[str, Any], names: list[str]) -> dict[str, Tensor]:
         """Make the state of a parameter that has none yet, as torch's class makes it."""

@@ -28,9 +28,17 @@ class Adagrad(Fused, torch.optim.Adagrad):
         maximize: step up the gradient (default: False).
         foreach, fused: accepted for torch's sake; the step is fused either way (default: None).
         differentiable: let autograd follow the step, through torch's own code (default: False).
+        max_grad_norm: clip the gradients of all groups together to this 2-norm, gradient units, as
+            ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
+            ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
+        clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
+        nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
+            step, or "raise" RuntimeError (default: "propagate").
+        mean: divide by the root of the mean :math:`G_t / t` of all squared gradients, not of their sum (default: False).
+        eps_inside: divide by :math:`\sqrt{G_t + \epsilon}` (default: False).
 
     Raises:
-        ValueError: an option is out of its range, in torch's words.
+        ValueError: an option is out of its range, in torch's words where it is torch's.
 
     State of a parameter: ``step``, a 0-dim count, and ``sum``, of its shape; both from construction on.
 
@@ -55,6 +63,7 @@ class Adagrad(Fused, torch.optim.Adagrad):
     """
 
     _rule = "adagrad"
+    _variants = ("mean", "eps_inside")
 
     def _new_slot(self, name: str, param: Tensor) -> Tensor:
         initial = self.defaults["initial_accumulator_value"]

@@ -27,9 +27,15 @@ class AdamW(Adam, torch.optim.AdamW):
         foreach, fused: accepted for torch's sake; the step is fused either way (default: None).
         capturable, differentiable: let a CUDA graph or autograd follow the step, through torch's own code
             (default: False).
+        max_grad_norm: clip the gradients of all groups together to this 2-norm, gradient units, as
+            ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
+            ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
+        clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
+        nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
+            step, or "raise" RuntimeError (default: "propagate").
 
     Raises:
-        ValueError: an option is out of its range, in torch's words.
+        ValueError: an option is out of its range, in torch's words where it is torch's.
 
     State of a parameter: as :class:`Adam`'s.
 

@@ -1,5 +1,7 @@
 """SGD."""
 
+from typing import Any
+
 import torch
 
 from torchpace.optim._base import Fused
@@ -29,9 +31,17 @@ class SGD(Fused, torch.optim.SGD):
         maximize: step up the gradient (default: False).
         foreach, fused: accepted for torch's sake; the step is fused either way (default: None).
         differentiable: let autograd follow the step, through torch's own code (default: False).
+        max_grad_norm: clip the gradients of all groups together to this 2-norm, gradient units, as
+            ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
+            ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
+        clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
+        nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
+            step, or "raise" RuntimeError (default: "propagate").
+        averaged: the momentum is an average from zero, :math:`v_t = \mu v_{t-1} + (1 - \mu) g_t` with :math:`v_0 = 0`;
+            needs ``momentum > 0`` and ``dampening = 0`` (default: False).
 
     Raises:
-        ValueError: an option is out of its range, in torch's words.
+        ValueError: an option is out of its range, in torch's words where it is torch's.
 
     State of a parameter: ``momentum_buffer``, of its shape, if there is momentum.
 
@@ -58,3 +68,9 @@ class SGD(Fused, torch.optim.SGD):
     """
 
     _rule = "sgd"
+    _variants = ("averaged",)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        super()._check_group(group)
+        if group.get("averaged") and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("Averaged momentum requires a momentum and zero dampening")

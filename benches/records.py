@@ -1,0 +1,50 @@
+"""What the benchmarks write to benches/record/<machine>/: rows as CSV below a line of machine, commit and command."""
+
+import csv
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "benches" / "record"
+
+
+def machine():
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = models[0].partition(":")[2].strip() if models else model
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def commit():
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return run.stdout.strip() or "unknown"
+
+
+def about():
+    """One line: where, when and what. A load beforehand is somebody else's, and two threads wait for each other's turn."""
+    command = shlex.join(["python", f"benches/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    load = f"load before {os.getloadavg()[0]:.1f}"
+    return f"{machine()}; {datetime.date.today()}; torch {torch.__version__}; commit {commit()}; {command}; {load}"
+
+
+def write(kind, line, rows):
+    """Write <date><kind>.csv; `line` is what `about()` said before the run, which may outlast a commit or a day."""
+    folder = FOLDER / "".join(c if c.isalnum() else "-" for c in machine()).strip("-").lower()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{line.split('; ')[1]}{kind}.csv"
+    with path.open("w", newline="") as file:
+        file.write(f"# {line}\n")
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"\nrecorded in {path.relative_to(ROOT)}")

@@ -1,0 +1,151 @@
+//! What a plan knows of a parameter group.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
+
+use super::options::GroupOptions;
+use super::plan::Stop;
+use super::state::{Keys, each_item};
+use crate::cpu::Group;
+use crate::error::Error;
+use crate::rule::{Options, Rule};
+
+/// A group as it was last read.
+pub struct KnownGroup<R> {
+    /// Its items in the dict's order; `None` for one whose value does not matter. Empty if a value may change unseen.
+    items: Vec<(Py<PyAny>, Option<Py<PyAny>>)>,
+    /// The rule and its rate.
+    pub group: Group<R>,
+    /// The keys of a parameter's state.
+    pub keys: Keys,
+    /// Clipping by the norm over all groups.
+    pub clip: Clip,
+}
+
+/// Clipping of the gradients by their norm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clip {
+    /// The largest norm; `None` for any.
+    pub max_norm: Option<f64>,
+    /// What an infinite norm or NaN does.
+    pub nonfinite: Nonfinite,
+}
+
+/// What an infinite or NaN norm of the gradients does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Nonfinite {
+    /// As in `torch.nn.utils.clip_grad_norm_`: gradients become 0 or NaN.
+    Propagate,
+    /// Nothing is stepped on.
+    Skip,
+    /// An error.
+    Raise,
+}
+
+impl<R> KnownGroup<R> {
+    /// Reads a group.
+    pub fn read<const C: usize, const S: usize>(py: Python<'_>, options: &GroupOptions<'_>) -> Result<Self, Stop>
+    where
+        R: Rule<C, S>,
+    {
+        if let Some(reason) = options.torch_only()? {
+            return Err(Stop::Torch(format!("{} has {reason}", options.place())));
+        }
+        let rule = R::read(options)?;
+        let mut group = Group::new(rule, options.number("lr")?);
+        group.maximize = options.flag("maximize")?;
+        group.clip_value = options.optional_number("clip_value")?;
+        let clip = Clip { max_norm: options.optional_number("max_grad_norm")?, nonfinite: options.nonfinite()? };
+        Ok(Self { items: items(options.dict()), group, keys: Keys::of(py, &rule), clip })
+    }
+
+    /// Reads what has changed since.
+    pub fn refresh<const C: usize, const S: usize>(
+        &mut self,
+        py: Python<'_>,
+        options: &GroupOptions<'_>,
+    ) -> Result<(), Stop>
+    where
+        R: Rule<C, S>,
+    {
+        if !self.is_current(options.dict()) {
+            *self = Self::read(py, options)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the dict has the items it had, but for a new `lr`, which is taken over.
+    fn is_current(&mut self, dict: &Bound<'_, PyDict>) -> bool {
+        let py = dict.py();
+        if self.items.len() != dict.len() {
+            return false;
+        }
+        let mut items = self.items.iter_mut();
+        let mut same = true;
+        each_item(dict.as_any().as_borrowed(), |key, value| {
+            let Some((known_key, known_value)) = items.next() else { return same = false };
+            if known_key.as_ptr() != key.as_ptr() {
+                return same = false;
+            }
+            let Some(known_value) = known_value else { return };
+            if known_value.as_ptr() != value.as_ptr() {
+                match value.cast_exact::<PyFloat>() {
+                    Ok(lr) if is_named(known_key.bind(py), "lr") => {
+                        self.group.lr = lr.value();
+                        *known_value = value.to_owned().unbind();
+                    }
+                    _ => same = false,
+                }
+            }
+        });
+        same
+    }
+}
+
+impl Clip {
+    /// None.
+    pub const OFF: Self = Self { max_norm: None, nonfinite: Nonfinite::Propagate };
+
+    /// That another group at `place` asks for the same.
+    pub fn check(self, other: Self, place: &str) -> Result<(), Error> {
+        let differ = |name, found: String, expected: String| {
+            Err(Error::GroupsDiffer { place: place.to_owned(), name, found, expected })
+        };
+        let text = |norm: Option<f64>| norm.map_or_else(|| "None".to_owned(), |norm| norm.to_string());
+        if other.max_norm != self.max_norm {
+            return differ("max_grad_norm", text(other.max_norm), text(self.max_norm));
+        }
+        if self.max_norm.is_some() && other.nonfinite != self.nonfinite {
+            let text = |nonfinite| format!("{nonfinite:?}").to_lowercase();
+            return differ("nonfinite_norm", text(other.nonfinite), text(self.nonfinite));
+        }
+        Ok(())
+    }
+}
+
+fn is_named(key: &Bound<'_, PyAny>, name: &str) -> bool {
+    key.cast::<PyString>().is_ok_and(|key| key.to_str().is_ok_and(|key| key == name))
+}
+
+/// The items of a group, if no value that matters can change but by being replaced.
+fn items(dict: &Bound<'_, PyDict>) -> Vec<(Py<PyAny>, Option<Py<PyAny>>)> {
+    let mut all = Vec::with_capacity(dict.len());
+    for (key, value) in dict {
+        // The parameters are looked at one by one, and their names only for messages.
+        let matters = !is_named(&key, "params") && !is_named(&key, "param_names");
+        if matters && !is_constant(&value) {
+            return Vec::new();
+        }
+        all.push((key.unbind(), matters.then(|| value.unbind())));
+    }
+    all
+}
+
+fn is_constant(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyString>()
+        || value.cast_exact::<PyTuple>().is_ok_and(|tuple| tuple.iter().all(|item| is_constant(&item)))
+}
