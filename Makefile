@@ -79,9 +79,11 @@ lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test
 	$(BIN)/mypy
 	root="$$PWD" && cd / && "$$root/$(BIN)/stubtest" torchpace._native
 
-## Benchmarks: against torch, and of the loop alone.
-bench: $(INSTALLED)
+## Benchmarks: against torch (a step, training, memory), and of the loop alone.
+bench: $(INSTALLED) $(ENV)/.extra-demo
 	$(PY) benches/step.py
+	$(PY) benches/training.py
+	$(PY) benches/memory.py
 	cargo bench --locked --no-default-features --bench sweep
 
 ## A wheel with a portable platform tag (on Linux, zig links against an old glibc), and the sources.

@@ -40,7 +40,7 @@ def vit_b16():
 
 
 def groups():
-    """A group a tensor, as for a learning rate a layer: 16, 32, ... 4096 elements in turn, as small layers have them."""
+    """A group a tensor, as for a learning rate a layer: 16, 32, ... 4096 elements in turn."""
     return [[(16 << k % 9,)] for k in range(465)]
 
 

@@ -31,7 +31,7 @@ def commit():
 
 
 def about():
-    """One line: where, when and what. A load beforehand is somebody else's, and two threads wait for each other's turn."""
+    """One line: where, when and what; a load beforehand is somebody else's, and spoils rows of several threads."""
     command = shlex.join(["python", f"benches/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     load = f"load before {os.getloadavg()[0]:.1f}"
     return f"{machine()}; {datetime.date.today()}; torch {torch.__version__}; commit {commit()}; {command}; {load}"

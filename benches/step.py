@@ -2,8 +2,9 @@
 
 Each row is an optimizer on a list of tensors. In every round each arm makes a few steps in turn, so that all meet the
 same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
-quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about RUN minutes; with `--record`,
-which takes its time (RECORD minutes) and compiles too, they are written to benches/record/<machine>/<date>.csv.
+quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 7 minutes on two cores, and
+`--record`, with bfloat16 and the compiled step, about 25; its rows are written to benches/record/<machine>/<date>.csv.
+Nothing else may run meanwhile: torch's threads spin while they wait for one that has lost its core.
 """
 
 import argparse
@@ -107,54 +108,55 @@ def compare(rounds, variants):
     }
 
 
-def cell(variant, ratios, optimizer):
-    if variant not in ratios:
-        return "none in torch" if (variant, optimizer) == ("fused", "RMSprop") else "not compiled"
-    low, median, high = ratios[variant]
+def text(low, median, high):
     return f"{'* ' * (median < 1)}{median:.2f} ({low:.2f}-{high:.2f})"
+
+
+def missing(variant, optimizer):
+    return "none in torch" if (variant, optimizer) == ("fused", "RMSprop") else "not compiled"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lists", nargs="+", default=list(LISTS), choices=list(LISTS))
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--dtypes", nargs="+", help="default: float32; bfloat16 too with --record")
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, torch.get_num_threads()}))
-    parser.add_argument("--compiled", nargs="*", choices=list(LISTS), help="lists to compile torch's step for, too")
+    note = f"lists to compile torch's step for, too (default: none; {COMPILED} with --record)"
+    parser.add_argument("--compiled", nargs="*", choices=list(LISTS), help=note)
     parser.add_argument("--seconds", type=float, help="a row's time (default: 1; 3 with --record)")
-    parser.add_argument("--record", action="store_true", help=f"write benches/record/; compiles {COMPILED} by default")
+    parser.add_argument("--record", action="store_true", help="write the rows to benches/record/")
+    parser.set_defaults(dtypes=["float32"], compiled=[], seconds=1)
+    if parser.parse_args().record:
+        parser.set_defaults(dtypes=["float32", "bfloat16"], compiled=COMPILED, seconds=3)
     options = parser.parse_args()
-    seconds = options.seconds or (3 if options.record else 1)
-    compiled = (COMPILED if options.record else []) if options.compiled is None else options.compiled
-    shown = [variant for variant in TORCHS if variant != "compiled" or compiled]
+    shown = [variant for variant in TORCHS if variant != "compiled" or options.compiled]
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}")
     print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
     print(f"{'list':13}{'optimizer':14}{'type':10}threads{'us':>8}" + "".join(f"{name:>24}" for name in shown))
-    if (
-        "max_grad_norm" not in inspect.signature(torchpace.optim.AdamW).parameters
-        and "AdamW clip" in options.optimizers
-    ):
+    if "max_grad_norm" not in inspect.signature(torchpace.optim.AdamW).parameters:
         print("AdamW clip: left out, this torchpace has no max_grad_norm")
-        options.optimizers.remove("AdamW clip")
+        options.optimizers = [name for name in options.optimizers if name != "AdamW clip"]
     rows = []
     for list_name, dtype, optimizer in itertools.product(options.lists, options.dtypes, options.optimizers):
         variants = [
             variant
             for variant in shown
-            if (variant, optimizer) != ("fused", "RMSprop") and (variant != "compiled" or list_name in compiled)
+            if (variant, optimizer) != ("fused", "RMSprop") and (variant != "compiled" or list_name in options.compiled)
         ]
         ours, steps = arms(*OPTIMIZERS[optimizer], LISTS[list_name](), getattr(torch, dtype), variants)
         for threads in options.threads:
             torch.set_num_threads(threads)
             torch.compiler.reset()  # after some recompilations, as for another number of threads, it would give up
-            rounds = measure(steps, seconds)
+            rounds = measure(steps, options.seconds)
             if ours.last_path != "fused":
                 raise SystemExit(f"our step was not fused: {ours.last_path}")
             micros = statistics.median(times["ours"] for times in rounds) * 1e6
             ratios = compare(rounds, variants)
-            cells = "".join(f"{cell(variant, ratios, optimizer):>24}" for variant in shown)
-            print(f"{list_name:13}{optimizer:14}{dtype:10}{threads:7}{micros:8.0f}{cells}", flush=True)
+            cells = [text(*ratios[name]) if name in ratios else missing(name, optimizer) for name in shown]
+            line = f"{list_name:13}{optimizer:14}{dtype:10}{threads:7}{micros:8.0f}"
+            print(line + "".join(f"{cell:>24}" for cell in cells), flush=True)
             for variant, (low, median, high) in ratios.items():
                 rows.append(
                     {

@@ -74,6 +74,19 @@ CASES = [
     Case("AdamW", {"weight_decay": 0.0, "maximize": True}),
 ]
 
+VARIANTS = [
+    Case("SGD", {"lr": 0.1, "momentum": 0.9, "averaged": True}),
+    Case("SGD", {"lr": 0.1, "momentum": 0.5, "averaged": True, "nesterov": True, "weight_decay": 0.1}),
+    Case("SGD", {"lr": 0.1, "momentum": 0.9, "averaged": True, "maximize": True}),
+    Case("RMSprop", {"eps_inside": True}),
+    Case("RMSprop", {"eps_inside": True, "centered": True, "momentum": 0.5, "weight_decay": 0.01, "eps": 1e-3}),
+    Case("Adagrad", {"mean": True}),
+    Case("Adagrad", {"mean": True, "initial_accumulator_value": 0.5, "lr_decay": 0.1, "maximize": True}),
+    Case("Adagrad", {"eps_inside": True}),
+    Case("Adagrad", {"mean": True, "eps_inside": True, "eps": 1e-3, "weight_decay": 0.1}),
+]
+"""Rows that torch lacks."""
+
 SHAPES = [(), (1,), (0,), (3, 0, 2), (7,), (31,), (33, 3), (2, 3, 5, 7), (100_003,)]
 
 
@@ -105,9 +118,9 @@ def train(optimizer_class, options, start, grads):
     return optimizer, params
 
 
-def train_reference(case, start, grads):
-    """The same with tests/reference, in float64."""
-    thetas = [value.double().numpy().copy() for value in start]
+def train_reference(case, start, grads, dtype=torch.float64):
+    """The same with tests/reference, in `dtype`."""
+    thetas = [value.to(dtype).numpy().copy() for value in start]
     states = [{} for _ in thetas]
     groups = two_groups(list(range(len(thetas))))
     for step in grads:
@@ -116,7 +129,7 @@ def train_reference(case, start, grads):
             for i in group["params"]:
                 if step[i] is not None:
                     with np.errstate(invalid="ignore", divide="ignore"):
-                        thetas[i] = case.rule(thetas[i], step[i].double().numpy(), states[i], **options)
+                        thetas[i] = case.rule(thetas[i], step[i].to(dtype).numpy(), states[i], **options)
     return [torch.from_numpy(np.asarray(theta)) for theta in thetas]
 
 

@@ -10,7 +10,7 @@ use super::task::{Count, Step, Task};
 use super::threads::{Threads, in_pieces};
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::{Operands, Refusal, Span, Territory, Walk};
+use crate::tensor::{Operands, Refusal, Span, Territory, View, Walk};
 
 /// The parameters of a step, collected and checked one by one; then it is [`Ready`].
 pub struct Batch<'a, R, const C: usize, const S: usize> {
@@ -159,44 +159,20 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
         self.0.tasks.is_empty()
     }
 
-    /// Whether the parameter of this place brings the same tensors as then. The gradient may be elsewhere, where no
-    /// written tensor of the step is: it is then taken from there.
-    #[inline]
-    pub fn is_same(
-        &mut self,
-        place: usize,
-        group: usize,
-        operands: &Operands<'_, S>,
-        territory: &mut Territory,
-    ) -> bool {
+    /// Takes the gradient of this place from here; whether that can be, since it is laid out as it was and shares no
+    /// memory with what is written.
+    pub fn set_grad(&mut self, place: usize, grad: &View<'_>, territory: &mut Territory) -> bool {
         let Some(task) = self.0.tasks.get_mut(place) else { return false };
-        let same_count = match (&operands.step, &task.count) {
-            (Some(view), Some(count)) => count.is_at(view),
-            (None, None) => true,
-            _ => false,
-        };
-        let mut same = same_count
-            && group == task.group
-            && operands.param.data() == task.param
-            && operands
-                .slots
-                .iter()
-                .zip(&task.slots)
-                .all(|(slot, known)| slot.as_ref().map(|slot| slot.data()) == *known)
-            && task.walk.matches(operands);
-        if same && operands.grad.data() != task.grad {
-            same = task.walk.read(&operands.grad).is_none_or(|span| territory.is_free(place, span));
-            task.grad = operands.grad.data();
-        }
-        same
+        task.grad = grad.data();
+        task.walk.is_grad(grad) && task.walk.read(grad).is_none_or(|span| territory.is_free(place, span))
     }
 
     /// The same step once more, its groups as they are now.
     ///
     /// # Safety
     ///
-    /// For as long as `'a`, all tensors must be as [`is_same`](Self::is_same) has just found them for each parameter,
-    /// and the step must not have been one that unscales.
+    /// For as long as `'a`, all tensors must be what they were in that step, but for the gradients that
+    /// [`set_grad`](Self::set_grad) took, and it must not have been one that unscales.
     pub unsafe fn again<'a, 'g>(mut self, group: impl Fn(usize) -> Option<&'g Group<R>>) -> Option<Ready<'a, R, C, S>>
     where
         R: 'g,

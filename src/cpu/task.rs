@@ -82,11 +82,6 @@ impl Count {
             };
     }
 
-    /// Whether it is in this view.
-    pub fn is_at(&self, view: &View<'_>) -> bool {
-        view.data() == self.at && view.dtype() == self.dtype && view.len() == 1
-    }
-
     fn write(&self) {
         // SAFETY: the view's promise; the count shares no memory with anything else of the step.
         unsafe {

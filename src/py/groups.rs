@@ -83,11 +83,15 @@ impl<R> KnownGroup<R> {
         let mut items = self.items.iter_mut();
         let mut same = true;
         each_item(dict.as_any().as_borrowed(), |key, value| {
-            let Some((known_key, known_value)) = items.next() else { return same = false };
+            let Some((known_key, known_value)) = items.next() else {
+                same = false;
+                return false;
+            };
             if known_key.as_ptr() != key.as_ptr() {
-                return same = false;
+                same = false;
+                return false;
             }
-            let Some(known_value) = known_value else { return };
+            let Some(known_value) = known_value else { return true };
             if known_value.as_ptr() != value.as_ptr() {
                 match value.cast_exact::<PyFloat>() {
                     Ok(lr) if is_named(known_key.bind(py), "lr") => {
@@ -97,6 +101,7 @@ impl<R> KnownGroup<R> {
                     _ => same = false,
                 }
             }
+            same
         });
         same
     }

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::dlpack::Hold;
+use super::dlpack::{Hold, Sight, prefetch};
 use super::options::{describe, describe_type};
 use super::plan::Stop;
 use super::torch::{Tensor, Torch};
@@ -27,14 +27,14 @@ pub struct Held {
 struct Known {
     /// The object, or the local part of one that is spread over several processes.
     tensor: Tensor,
-    /// Where its memory was; `ELSEWHERE` once it was not found there.
-    data: Cell<usize>,
+    /// What its memory was.
+    sight: Sight,
+    /// Whether it was found to be another since.
+    moved: Cell<bool>,
     /// Whether `tensor` is the object itself.
     itself: bool,
     _hold: Option<Hold>,
 }
-
-const ELSEWHERE: usize = usize::MAX;
 
 /// Which of a parameter's tensors it is.
 #[derive(Clone, Copy, PartialEq)]
@@ -68,7 +68,7 @@ impl Held {
     /// Whether all that can be known without a look at its memory is known.
     #[inline]
     pub fn is_known(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.itself && known.data.get() != ELSEWHERE)
+        self.known.as_ref().is_some_and(|known| known.itself && !known.moved.get())
     }
 
     /// Finds out what the object is. `param` is the parameter that it belongs to, if it is not that.
@@ -102,8 +102,8 @@ impl Held {
         {
             return Err(left("placed unlike the parameter"));
         }
-        let view = match torch.view(py, &tensor) {
-            Ok(view) => view,
+        let (view, sight) = match torch.view(py, &tensor) {
+            Ok(seen) => seen,
             Err(_) => {
                 // torch describes no tensor that is not plain memory: sparse, meta, quantized.
                 let found = tensor.kind(py)?;
@@ -122,24 +122,47 @@ impl Held {
         if view.dtype().parts() == 2 && tensor.is_conjugate_view(py)? {
             return Err(left("a conjugate view"));
         }
-        let (data, small) = (view.data().addr(), view.len() <= SMALL);
+        let small = view.len() <= SMALL;
         // Not the parameter, for which `torch.utils.swap_tensors` wants no other reference, nor the gradient, which torch
         // itself holds so.
         let hold =
             if small && itself && matches!(role, Role::State(_)) { Some(torch.hold(py, &tensor)?) } else { None };
-        self.known = Some(Known { tensor, data: Cell::new(data), itself, _hold: hold });
+        self.known = Some(Known { tensor, sight, moved: Cell::new(false), itself, _hold: hold });
         Ok(())
     }
 
-    /// Its memory; None if that is not where it was found.
+    /// Has the processor fetch what a look at it will read.
     #[inline]
-    pub fn view(&self, py: Python<'_>, torch: &Torch) -> Option<View<'_>> {
-        let known = self.known.as_ref()?;
-        let view = torch.view(py, &known.tensor).ok().filter(|view| view.data().addr() == known.data.get());
-        if view.is_none() {
-            known.data.set(ELSEWHERE);
+    pub fn prefetch(&self) {
+        prefetch(self.object.as_ptr().addr());
+        if let Some(known) = &self.known {
+            known.sight.prefetch();
         }
-        view
+    }
+
+    /// The same for its elements.
+    #[inline]
+    pub fn prefetch_data(&self) {
+        if let Some(known) = &self.known {
+            known.sight.prefetch_data();
+        }
+    }
+
+    /// Whether its memory is what it was when it became known.
+    #[inline]
+    pub fn is_unmoved(&self, py: Python<'_>, torch: &Torch) -> bool {
+        let Some(known) = &self.known else { return false };
+        let same = torch.is_as(py, &known.tensor, &known.sight);
+        if !same {
+            known.moved.set(true);
+        }
+        same
+    }
+
+    /// Its memory; None if that is not what it was when it became known.
+    pub fn view(&self, py: Python<'_>, torch: &Torch) -> Option<View<'_>> {
+        let known = self.known.as_ref().filter(|_| self.is_unmoved(py, torch))?;
+        torch.view(py, &known.tensor).ok().map(|seen| seen.0)
     }
 
     /// The tensor, if it is not the object itself.

@@ -7,6 +7,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use super::dlpack::prefetch;
 use super::options::{describe, describe_type};
 use super::plan::Stop;
 use super::torch::Torch;
@@ -99,7 +100,10 @@ impl Table {
     pub fn read(&mut self, state: &Bound<'_, PyDict>) {
         self.entries.clear();
         self.places = None;
-        each_item(state.as_any().as_borrowed(), |key, entry| self.entries.push((key.as_ptr(), entry.as_ptr())));
+        each_item(state.as_any().as_borrowed(), |key, entry| {
+            self.entries.push((key.as_ptr(), entry.as_ptr()));
+            true
+        });
     }
 
     /// The entry under `key`, which was last found at `place`. A tensor is looked up by its identity, as by its hash.
@@ -118,6 +122,9 @@ impl Table {
             *place = *places.get(&key.addr())?;
         }
         let entry = self.entries[*place].1;
+        if let Some((_, next)) = self.entries.get(*place + 4) {
+            prefetch(next.addr());
+        }
         // SAFETY: the dict has a reference, and no Python code runs before the caller is done with it.
         Some(unsafe { Borrowed::from_ptr(py, entry) })
     }
@@ -146,23 +153,24 @@ impl<'py, const S: usize> Found<'py, S> {
                 Error::StateType { place: place(), name: "entry", found, expected }.into()
             });
         }
-        let mut step = None;
-        let mut slots = [None; S];
+        let (mut step, mut slots) = (None, [None; S]);
+        let mut left = keys.names.len();
         each_item(entry, |key, value| {
             let into = match keys.part(key) {
                 Some(Part::Step) => &mut step,
                 Some(Part::Slot(slot)) => &mut slots[slot],
-                None => return,
+                None => return true,
             };
             // SAFETY: the dict has a reference, and no Python code runs before the caller takes its own.
             let value = unsafe { Borrowed::from_ptr(py, value.as_ptr()) };
             *into = Some(value).filter(|value| !value.is_none());
+            left -= usize::from(into.is_some());
+            left > 0
         });
-        let found = usize::from(step.is_some()) + slots.iter().flatten().count();
-        if found == keys.names.len() {
+        if left == 0 {
             return Ok(Some(Self { step, slots }));
         }
-        if found == 0 {
+        if left == keys.names.len() {
             return Ok(None);
         }
         // torch looks its entries up one by one, and fails at the same one.
@@ -177,16 +185,18 @@ impl<'py, const S: usize> Found<'py, S> {
     }
 }
 
-/// Calls `visit` with the keys and values of a dict. It must not run Python code.
+/// Calls `visit` with the keys and values of a dict, while it says true. It must not run Python code.
 #[inline]
 pub fn each_item<'py>(
     dict: Borrowed<'_, 'py, PyAny>,
-    mut visit: impl FnMut(Borrowed<'_, 'py, PyAny>, Borrowed<'_, 'py, PyAny>),
+    mut visit: impl FnMut(Borrowed<'_, 'py, PyAny>, Borrowed<'_, 'py, PyAny>) -> bool,
 ) {
     let (mut at, mut key, mut value) = (0, core::ptr::null_mut(), core::ptr::null_mut());
     // SAFETY: a dict, which nobody changes meanwhile.
     while unsafe { ffi::PyDict_Next(dict.as_ptr(), &raw mut at, &raw mut key, &raw mut value) } != 0 {
         // SAFETY: the dict has references.
-        unsafe { visit(Borrowed::from_ptr(dict.py(), key), Borrowed::from_ptr(dict.py(), value)) };
+        if !unsafe { visit(Borrowed::from_ptr(dict.py(), key), Borrowed::from_ptr(dict.py(), value)) } {
+            return;
+        }
     }
 }

@@ -61,6 +61,8 @@ struct Member<const S: usize> {
     fresh: bool,
     /// Whether all its tensors are known.
     known: bool,
+    /// Whether its gradient is another object than in the step before.
+    new_grad: bool,
 }
 
 /// A parameter's state: none at all if it is new.
@@ -68,6 +70,9 @@ struct MemberState<const S: usize> {
     step: Option<Held>,
     slots: [Option<Held>; S],
 }
+
+/// How many parameters ahead of the one looked at the processor fetches what it will need.
+const AHEAD: usize = 4;
 
 /// How many times a step looks anew at tensors that change under it.
 const ATTEMPTS: usize = 8;
@@ -110,11 +115,12 @@ impl<R, const C: usize, const S: usize> Steps<R, C, S> {
         for member in &mut self.members {
             let small = member.walk.as_ref().is_some_and(|walk| walk.len() <= SMALL);
             if !(member.active && small) {
-                old.extend(member.param.take());
-                old.extend(member.grad.take());
-                old.extend(member.state.take());
-                member.known = false;
-                self.written = None;
+                let before = old.len();
+                old.extend(member.param.take().into_iter().chain(member.grad.take()).chain(member.state.take()));
+                if old.len() > before {
+                    member.known = false;
+                    (self.kept, self.written) = (None, None);
+                }
             }
         }
         old.clear();
@@ -135,6 +141,7 @@ impl<const S: usize> Member<S> {
             active: false,
             fresh: false,
             known: false,
+            new_grad: true,
         }
     }
 
@@ -205,6 +212,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             ready.scale_grads(factor);
             let kept = run(call, ready);
             self.kept = Some(kept).filter(|_| !made && call.unscale.is_none());
+            self.members.iter_mut().for_each(|member| member.new_grad = false);
             self.bump(call)?;
             return Ok(Path::Fused);
         }
@@ -224,22 +232,27 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 if count == self.members.len() {
                     self.members.push(Member::new());
                 }
+                if let Some(next) = self.members.get(count + AHEAD) {
+                    next.param.iter().chain(&next.grad).for_each(Held::prefetch);
+                }
                 let member = &mut self.members[count];
                 count += 1;
-                member.active = false;
+                let was_active = core::mem::replace(&mut member.active, false);
                 let grad = call.torch.grad(&param)?;
-                if grad.is_none() {
-                    continue;
+                if !grad.is_none() {
+                    any = true;
+                    member.active = true;
+                    member.fresh &= made;
+                    if replace(&mut member.grad, grad.as_borrowed(), old) {
+                        (member.known, member.new_grad) = (false, true);
+                    }
                 }
-                (member.group, member.index, member.active) = (index, place, true);
-                member.fresh &= made;
-                any = true;
-                let changed = replace(&mut member.param, param.as_borrowed(), old)
-                    | replace(&mut member.grad, grad.as_borrowed(), old);
-                if changed {
-                    member.known = false;
-                    self.written = None;
+                let new_param = member.active && replace(&mut member.param, param.as_borrowed(), old);
+                if new_param || member.active != was_active || member.group != index {
+                    member.known &= !new_param;
+                    (self.kept, self.written) = (None, None);
                 }
+                (member.group, member.index) = (index, place);
             }
             if index == self.groups.len() {
                 self.groups.push(None);
@@ -254,7 +267,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         }
         for mut member in self.members.drain(count..) {
             old.extend(member.param.take().into_iter().chain(member.grad.take()).chain(member.state.take()));
-            self.written = None;
+            (self.kept, self.written) = (None, None);
         }
         self.groups.truncate(call.param_groups.len());
         Ok(())
@@ -283,7 +296,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             }
             if changed {
                 member.known = false;
-                self.written = None;
+                (self.kept, self.written) = (None, None);
             }
         }
         Ok(())
@@ -297,6 +310,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             let Some(param) = &mut member.param else { continue };
             let was_known = param.is_known();
             if !was_known {
+                self.kept = None;
                 param.know(py, torch, Role::Param, None, &place)?;
             }
             let grad = member.grad.iter_mut().map(|held| (Role::Grad, held));
@@ -305,6 +319,11 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             let slots = slots.filter_map(|(held, name)| Some((Role::State(name), held.as_mut()?)));
             for (role, held) in grad.chain(step).chain(slots) {
                 if !(was_known && held.is_known()) {
+                    // Where the memory was is known to the step before no longer.
+                    match role {
+                        Role::Grad => member.new_grad = true,
+                        _ => self.kept = None,
+                    }
                     held.know(py, torch, role, Some(param), &place)?;
                 }
             }
@@ -386,18 +405,26 @@ fn again<'a, R: Rule<C, S>, const C: usize, const S: usize>(
     members: &'a [Member<S>],
     territory: &mut Territory,
 ) -> Option<Ready<'a, R, C, S>> {
-    let mut count = 0;
-    for member in members.iter().filter(|member| member.active) {
-        let operands = operands(call, member.param.as_ref()?, member.grad.as_ref()?, &member.state)?;
-        if member.fresh || !kept.is_same(count, member.group, &operands, territory) {
+    for (place, member) in members.iter().filter(|member| member.active).enumerate() {
+        if let Some(next) = members.get(place + AHEAD) {
+            next.state.all().for_each(Held::prefetch);
+            next.param.iter().chain(&next.grad).chain(next.state.all()).for_each(Held::prefetch_data);
+        }
+        let grad = member.grad.as_ref()?;
+        let unmoved = |held: &Held| held.is_unmoved(call.py, call.torch);
+        if !(unmoved(member.param.as_ref()?) && member.state.all().all(unmoved)) {
             return None;
         }
-        count += 1;
+        if member.new_grad {
+            if !kept.set_grad(place, &grad.view(call.py, call.torch)?, territory) {
+                return None;
+            }
+        } else if !unmoved(grad) {
+            return None;
+        }
     }
-    if count != kept.len() {
-        return None;
-    }
-    // SAFETY: all were found the same, no Python code ran since then, and the objects stay with their members.
+    // SAFETY: the objects are those of that step and were found unmoved, no Python code ran since, and they stay with
+    // their members.
     unsafe { kept.again(|number| groups[number].as_ref().map(|known| &known.group)) }
 }
 

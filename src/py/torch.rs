@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyList, PyType};
 
-use super::dlpack::{Hold, Reader};
+use super::dlpack::{Hold, Reader, Sight};
 use super::threads::{Pool, TorchThreads};
 use crate::tensor::View;
 
@@ -103,16 +103,24 @@ impl Torch {
         }
     }
 
-    /// The memory of a tensor, for as long as the object is borrowed.
+    /// The memory of a tensor, for as long as the object is borrowed, and what to know it again by.
     ///
     /// # Errors
     ///
     /// torch's, for a tensor that is not plain memory.
-    #[inline]
-    pub fn view<'a>(&self, py: Python<'_>, tensor: &'a Tensor) -> PyResult<View<'a>> {
+    pub fn view<'a>(&self, py: Python<'_>, tensor: &'a Tensor) -> PyResult<(View<'a>, Sight)> {
         // SAFETY: `plain` checked the type. The reference keeps the tensor alive. That nobody swaps its memory during a
         // step is what torch's own operators ask for too: they hold the tensor, not its storage.
-        unsafe { self.reader.read(py, &tensor.0) }
+        let seen = unsafe { self.reader.read(py, &tensor.0) }?;
+        let sight = Sight::of(&seen);
+        Ok((seen.0, sight))
+    }
+
+    /// Whether a tensor's memory is still what it was.
+    #[inline]
+    pub fn is_as(&self, py: Python<'_>, tensor: &Tensor, sight: &Sight) -> bool {
+        // SAFETY: `plain` checked the type.
+        unsafe { self.reader.is_as(py, &tensor.0, sight) }
     }
 
     /// Holds a tensor from the side of C++.

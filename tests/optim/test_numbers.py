@@ -12,7 +12,7 @@ def gradients(dtype, shapes=cases.SHAPES):
     return [cases.tensors(100 + step, dtype, shapes) for step in range(STEPS)]
 
 
-@pytest.mark.parametrize("case", cases.CASES, ids=str)
+@pytest.mark.parametrize("case", cases.CASES + cases.VARIANTS, ids=str)
 def test_float64_is_the_rule_of_the_paper(case):
     start, grads = cases.tensors(0, torch.float64), gradients(torch.float64)
     expected = cases.train_reference(case, start, grads)
@@ -46,7 +46,7 @@ def test_float32_is_as_near_to_the_rule_as_torch(case, size):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("case", cases.CASES, ids=str)
+@pytest.mark.parametrize("case", cases.CASES + cases.VARIANTS, ids=str)
 def test_bits_do_not_depend_on_the_number_of_threads(case, dtype):
     shapes = [(300_000,), (5,), (300_001,)]
     start, grads = cases.tensors(3, dtype, shapes), [cases.tensors(4, dtype, shapes)] * 2

@@ -34,15 +34,15 @@ class Fused(_Parent):
     """What Rust remembers from one step to the next."""
 
     last_path: str | None = None
-    """Which way the last step went: `"fused"`; `"torch: "` and the reason why torch's own code took it; or `"skipped: "`
-    and the reason why nothing was done.
+    """Which way the last step went: `"fused"`; `"torch: "` and the reason why torch's own code took it; or
+    `"skipped: "` and the reason why nothing was done.
 
     None before the first step, after one that raised, and in an optimizer just unpickled or copied.
     """
 
     grad_norm: Tensor | None = None
     """The 2-norm of all gradients in the last step, unscaled and before clipping: a 0-dim float32 tensor, if
-    `max_grad_norm` was set; else None."""
+    `max_grad_norm` was set and any parameter had a gradient; else None."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show the arguments of torch's class with ours behind them."""
@@ -123,8 +123,8 @@ class Fused(_Parent):
 
     def _step(self) -> None:
         self.last_path = self.grad_norm = None
-        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        if any(tensor is not None and tensor.device.type != "cpu" for tensor in (grad_scale, found_inf)):
+        grad_scale, found_inf = self.__dict__.get("grad_scale"), self.__dict__.get("found_inf")
+        if (grad_scale is not None and not grad_scale.is_cpu) or (found_inf is not None and not found_inf.is_cpu):
             path, norm = "torch: a GradScaler unscales in the step, on another device", None
         elif torch._C._len_torch_dispatch_stack() > 0:
             # It sees, and may change, every operator of torch: a trace without the step would be wrong.
@@ -137,7 +137,7 @@ class Fused(_Parent):
             unscale = None if grad_scale is None else grad_scale.double().reciprocal().float().item()
             path, norm = self._fused_step(unscale)
         if path.startswith("torch: "):
-            self._leave_to_torch(path)
+            path = self._leave_to_torch(path)
         elif norm is not None:
             self.grad_norm = torch.tensor(norm, dtype=torch.float32)
         self.last_path = path
@@ -162,18 +162,41 @@ class Fused(_Parent):
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
         self.last_path = path
 
-    def _leave_to_torch(self, path: str) -> None:
-        """Step as torch does, and clip by the way."""
+    def _leave_to_torch(self, path: str) -> str:
+        """Step as torch does, and clip by the way; which way the step went."""
         options = self._own_options()
         for name in self._variants:
             if name in options:
                 raise RuntimeError(f"{name}=True needs the fused step, which is not possible here ({path})")
         if not options:
             self._torch_step()
-            return
-        with _clip.clipped(self.param_groups, getattr(self, "grad_scale", None)) as norm:
-            self.grad_norm = norm
-            self._torch_step()
+            return path
+        max_norm, nonfinite = _clip.of_all(self.param_groups)
+        scale = self.__dict__.get("grad_scale")
+        norm = None
+        if max_norm is not None:
+            with torch.set_grad_enabled(any(group.get("differentiable") for group in self.param_groups)):
+                norm = _clip.total_norm(self._grads()) / (1.0 if scale is None else scale)
+            finite = nonfinite == "propagate" or bool(norm.isfinite())
+            if not finite and nonfinite == "raise":
+                raise RuntimeError(
+                    f"the total norm of the gradients is {norm.item()}, so they cannot be clipped to max_grad_norm; "
+                    "expected a finite norm"
+                )
+            self.grad_norm = norm.detach().float()
+            if not finite:
+                return f"skipped: the norm of the gradients is {norm.item()}"
+        try:
+            if scale is not None:
+                with torch.no_grad():
+                    _clip.unscale(self._params(), scale)
+                self.__dict__.pop("grad_scale")
+            with _clip.clipped(self.param_groups, max_norm, norm):
+                self._torch_step()
+        finally:
+            if scale is not None:
+                self.__dict__["grad_scale"] = scale
+        return path
 
     def _torch_step(self) -> None:
         """Step as the parent class does, without the hooks: they run around ours."""
@@ -184,20 +207,19 @@ class Fused(_Parent):
         # torch's fused CPU kernels take every gradient and state for laid out like its parameter, which may be what
         # brought the step here. Its plain loop is always right; it leaves the unscaling to us.
         groups = [group for group in self.param_groups if group.get("fused") and _on_cpu(group)]
-        scale = self.__dict__.get("grad_scale")
-        unscales = bool(groups) and scale is not None
-        if unscales:
-            _clip.unscale(self._params(), scale)
-            scaling = {name: self.__dict__.pop(name) for name in ("grad_scale", "found_inf") if name in self.__dict__}
-        for group in groups:
-            group["fused"] = False
+        names = ("grad_scale", "found_inf") if groups else ()
+        scaling = {name: self.__dict__.pop(name) for name in names if name in self.__dict__}
         try:
+            if scaling.get("grad_scale") is not None:
+                with torch.no_grad():
+                    _clip.unscale(self._params(), scaling["grad_scale"])
+            for group in groups:
+                group["fused"] = False
             step()
         finally:
             for group in groups:
                 group["fused"] = True
-            if unscales:
-                self.__dict__.update(scaling)
+            self.__dict__.update(scaling)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"] if param.grad is not None]
@@ -207,9 +229,8 @@ class Fused(_Parent):
 
     def _own_options(self) -> set[str]:
         """The options set in some group that torch does not know."""
-        return {
-            name for name in (*_clip.OFF, *self._variants) if any(group.get(name) for group in self.param_groups)
-        } - {"nonfinite_norm"}
+        off = {"max_grad_norm": None, "clip_value": None} | dict.fromkeys(self._variants, False)
+        return {name for group in self.param_groups for name in off if group.get(name, off[name]) != off[name]}
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError where an option of ours is out of its range."""

@@ -25,16 +25,39 @@ def check(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid nonfinite_norm value: {value!r}, expected 'propagate', 'skip' or 'raise'")
 
 
+def of_all(groups: list[dict[str, Any]]) -> tuple[float | None, str]:
+    """The options that are one for all groups with gradients: `max_grad_norm` and `nonfinite_norm`."""
+    found: dict[str, Any] = {}
+    for index, group in enumerate(groups):
+        if all(param.grad is None for param in group["params"]):
+            continue
+        for name in ("max_grad_norm", "nonfinite_norm"):
+            value = group.get(name, OFF[name])
+            if found.setdefault(name, value) != value and found["max_grad_norm"] is not None:
+                raise ValueError(
+                    f'param_groups[{index}]: option "{name}" is {value}, expected {found[name]} as in the groups '
+                    "before: there is one for all"
+                )
+    return found.get("max_grad_norm"), found.get("nonfinite_norm", OFF["nonfinite_norm"])
+
+
 def total_norm(grads: list[Tensor]) -> Tensor:
     """The 2-norm of all gradients together; those spread over several processes are reduced over their mesh."""
     spread: dict[Any, list[Tensor]] = {}
+    norms: list[Tensor] = []
     for grad in grads:
-        spread.setdefault(getattr(grad, "device_mesh", None), []).append(grad)
-    norms = []
+        if hasattr(grad, "device_mesh"):
+            spread.setdefault(grad.device_mesh, []).append(grad)
+        else:
+            values = grad.coalesce().values() if grad.layout == torch.sparse_coo else grad
+            norms.append(torch.linalg.vector_norm(values, dtype=_wide(grad)))
     for same in spread.values():
-        norm = torch.nn.utils.get_total_norm(same)
-        norms.append(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-    return torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms])) if norms else torch.zeros(())
+        norm: Any = torch.nn.utils.get_total_norm(same)
+        norms.append(norm.full_tensor())
+    if not norms:
+        return torch.zeros(())
+    total: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0]) for norm in norms]))
+    return total
 
 
 def unscale(params: list[Tensor], grad_scale: Tensor) -> None:
@@ -53,41 +76,41 @@ def unscale(params: list[Tensor], grad_scale: Tensor) -> None:
 
 
 @contextmanager
-def clipped(groups: list[dict[str, Any]], grad_scale: Tensor | None) -> Iterator[Tensor | None]:
+def clipped(groups: list[dict[str, Any]], max_norm: float | None, norm: Tensor | None) -> Iterator[None]:
     """Put clipped copies in the place of the gradients, for a step of torch's own."""
-    params = [param for group in groups for param in group["params"] if param.grad is not None]
-    grads = [param.grad for param in params]
-    scale = 1.0 if grad_scale is None else grad_scale
-    max_norm, nonfinite = (groups[0].get(name, OFF[name]) for name in ("max_grad_norm", "nonfinite_norm"))
-    norm, factor = None, None
-    with torch.no_grad():
-        if max_norm is not None:
-            norm = total_norm(grads) / scale
-            if nonfinite == "raise" and not norm.isfinite():
-                raise RuntimeError(
-                    f"the total norm of the gradients is {norm.item()}, so they cannot be clipped to max_grad_norm; "
-                    "expected a finite norm"
-                )
-            factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        try:
-            if norm is not None and nonfinite == "skip" and not norm.isfinite():
-                for param in params:
-                    param.grad = None
-            else:
-                for group in groups:
-                    for param in group["params"]:
-                        if param.grad is not None:
-                            param.grad = _clip(param.grad, factor, group.get("clip_value"), scale)
-            yield norm
-        finally:
-            for param, grad in zip(params, grads, strict=True):
-                param.grad = grad
+    factor = None if max_norm is None or norm is None else (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    before = [(param, param.grad) for group in groups for param in group["params"]]
+    try:
+        for group in groups:
+            with torch.set_grad_enabled(bool(group.get("differentiable"))):
+                for param in group["params"]:
+                    if param.grad is not None:
+                        param.grad = _clip(param.grad, factor, group.get("clip_value"))
+        yield
+    finally:
+        for param, grad in before:
+            param.grad = grad
 
 
-def _clip(grad: Tensor, factor: Tensor | None, value: float | None, scale: float | Tensor) -> Tensor:
+def _clip(grad: Tensor, factor: Tensor | None, value: float | None) -> Tensor:
+    if grad.layout == torch.sparse_coo:
+        grad = grad.coalesce()
+        values = _clip(grad.values(), factor, value)
+        return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True, check_invariants=False)
     if factor is not None:
-        grad = grad * factor.to(grad.dtype)
-    return grad if value is None else grad.clamp(-value * scale, value * scale)
+        grad = (grad * factor.to(grad.device)).to(grad.dtype)
+    if value is None:
+        return grad
+    if grad.is_complex():
+        return torch.view_as_complex(torch.view_as_real(grad.resolve_conj()).clamp(-value, value))
+    return grad.clamp(-value, value)
+
+
+def _wide(grad: Tensor) -> torch.dtype | None:
+    """The type to sum a gradient's squares in; None for its own, on a device that has no wide ones."""
+    if grad.device.type == "mps":
+        return None
+    return torch.complex128 if grad.is_complex() else torch.float64
 
 
 def _strides(tensor: Tensor) -> tuple[int, ...]:
