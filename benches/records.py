@@ -31,10 +31,18 @@ def commit():
 
 
 def about():
-    """One line: where, when and what; a load beforehand is somebody else's, and spoils rows of several threads."""
+    """One line: where, when and what."""
     command = shlex.join(["python", f"benches/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    load = f"load before {os.getloadavg()[0]:.1f}"
-    return f"{machine()}; {datetime.date.today()}; torch {torch.__version__}; commit {commit()}; {command}; {load}"
+    return f"{machine()}; {datetime.date.today()}; torch {torch.__version__}; commit {commit()}; {command}"
+
+
+def others():
+    """Seconds of processor time that other processes have used so far, or the host has kept (Linux; elsewhere 0)."""
+    if not Path("/proc/stat").exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def write(kind, line, rows):

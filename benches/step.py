@@ -4,7 +4,8 @@ Each row is an optimizer on a list of tensors. In every round each arm makes a f
 same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
 quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 7 minutes on two cores, and
 `--record`, with bfloat16 and the compiled step, about 25; its rows are written to benches/record/<machine>/<date>.csv.
-Nothing else may run meanwhile: torch's threads spin while they wait for one that has lost its core.
+Nothing else may run meanwhile: torch's threads spin while they wait for one that has lost its core, and rows of several
+threads become absurd. The column "others" tells what share of a core other processes used during a row.
 """
 
 import argparse
@@ -87,17 +88,17 @@ def clock(step, repeat):
 
 
 def measure(steps, budget):
-    """Seconds a step of each arm, round by round, until `budget` seconds are spent."""
+    """Seconds a step of each arm, round by round, until `budget` seconds are spent; and others' share of a core."""
     for step in steps.values():
         clock(step, 2)  # makes the state, and compiles: with state and without are two
-    begin = time.perf_counter()
+    begin, others = time.perf_counter(), records.others()
     # As many steps a turn as make it last a few milliseconds, and the clock's grain vanish.
     repeat = max(1, int(3e-3 * len(steps) / sum(clock(step, 1) for step in steps.values())))
     names, rounds = list(steps), []
     while len(rounds) < ROUNDS or time.perf_counter() - begin < budget:
         shift = len(rounds) % len(names)
         rounds.append({name: clock(steps[name], repeat) for name in names[shift:] + names[:shift]})
-    return rounds
+    return rounds, (records.others() - others) / (time.perf_counter() - begin)
 
 
 def compare(rounds, variants):
@@ -134,7 +135,8 @@ def main():
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}")
     print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
-    print(f"{'list':13}{'optimizer':14}{'type':10}threads{'us':>8}" + "".join(f"{name:>24}" for name in shown))
+    line = f"{'list':13}{'optimizer':14}{'type':10}threads{'us':>8}{'others':>8}"
+    print(line + "".join(f"{name:>24}" for name in shown))
     if "max_grad_norm" not in inspect.signature(torchpace.optim.AdamW).parameters:
         print("AdamW clip: left out, this torchpace has no max_grad_norm")
         options.optimizers = [name for name in options.optimizers if name != "AdamW clip"]
@@ -149,13 +151,13 @@ def main():
         for threads in options.threads:
             torch.set_num_threads(threads)
             torch.compiler.reset()  # after some recompilations, as for another number of threads, it would give up
-            rounds = measure(steps, options.seconds)
+            rounds, others = measure(steps, options.seconds)
             if ours.last_path != "fused":
                 raise SystemExit(f"our step was not fused: {ours.last_path}")
             micros = statistics.median(times["ours"] for times in rounds) * 1e6
             ratios = compare(rounds, variants)
             cells = [text(*ratios[name]) if name in ratios else missing(name, optimizer) for name in shown]
-            line = f"{list_name:13}{optimizer:14}{dtype:10}{threads:7}{micros:8.0f}"
+            line = f"{list_name:13}{optimizer:14}{dtype:10}{threads:7}{micros:8.0f}{others:8.0%}"
             print(line + "".join(f"{cell:>24}" for cell in cells), flush=True)
             for variant, (low, median, high) in ratios.items():
                 rows.append(
@@ -170,6 +172,7 @@ def main():
                         "low": f"{low:.3f}",
                         "high": f"{high:.3f}",
                         "rounds": len(rounds),
+                        "others": f"{others:.2f}",
                     }
                 )
         del ours, steps  # the next arms need the memory

@@ -281,7 +281,7 @@ fn dtype(raw: &DlDataType) -> Dtype {
         (BFLOAT, 16, 1) => Dtype::Bf16,
         (COMPLEX, 128, 1) => Dtype::C128,
         (COMPLEX, 64, 1) => Dtype::C64,
-        (code, ..) if matches!(code, FLOAT | BFLOAT) => Dtype::OtherFloat,
+        (FLOAT | BFLOAT, ..) => Dtype::OtherFloat,
         _ => Dtype::NoFloat,
     }
 }

@@ -13,9 +13,9 @@ pub struct Walk<const S: usize> {
     /// The shape, then the strides of each tensor, slots that are not live left out.
     dims: Box<[i64]>,
     ndim: usize,
-    dtypes: Dtypes<S>,
+    whole: Dtypes<S>,
     /// The same of the parts, where elements are complex.
-    parts: Dtypes<S>,
+    dtypes: Dtypes<S>,
     /// The bytes before and from the first element on, of each tensor.
     reach: Reach<S>,
     len: usize,
@@ -88,24 +88,24 @@ impl<const S: usize> Walk<S> {
     pub fn of(operands: &Operands<'_, S>) -> Self {
         let views = || views(operands);
         let shape = operands.param.shape();
-        let dtypes = Dtypes {
+        let whole = Dtypes {
             param: operands.param.dtype(),
             grad: operands.grad.dtype(),
             slots: operands.slots.map(|slot| slot.map(|view| view.dtype())),
         };
-        let parts = Dtypes {
-            param: dtypes.param.part(),
-            grad: dtypes.grad.part(),
-            slots: dtypes.slots.map(|slot| slot.map(Dtype::part)),
+        let dtypes = Dtypes {
+            param: whole.param.part(),
+            grad: whole.grad.part(),
+            slots: whole.slots.map(|slot| slot.map(Dtype::part)),
         };
         let reach = Reach {
             param: operands.param.reach().unwrap_or_default(),
             grad: operands.grad.reach().unwrap_or_default(),
             slots: operands.slots.map(|slot| slot.and_then(|view| view.reach()).unwrap_or_default()),
         };
-        let len = operands.param.len() * dtypes.param.parts();
+        let len = operands.param.len() * whole.param.parts();
         let dims = shape.iter().copied().chain(views().flat_map(|view| view.strides().to_vec())).collect();
-        Self { dims, ndim: shape.len(), dtypes, parts, reach, len, path: path(operands, &dtypes) }
+        Self { dims, ndim: shape.len(), whole, dtypes, reach, len, path: path(operands, &whole) }
     }
 
     /// Whether it is the way through these tensors, and their memory can be reached.
@@ -115,27 +115,27 @@ impl<const S: usize> Walk<S> {
             && self.is_grad(&operands.grad)
             && operands.slots.iter().enumerate().all(|(slot, view)| match view {
                 Some(view) => self.is_slot(slot, view),
-                None => self.dtypes.slots[slot].is_none(),
+                None => self.whole.slots[slot].is_none(),
             })
     }
 
     /// Whether the parameter may be this one.
     #[inline]
     pub fn is_param(&self, view: &View<'_>) -> bool {
-        self.is(0, self.dtypes.param, view)
+        self.is(0, self.whole.param, view)
     }
 
     /// Whether the gradient may be this one.
     #[inline]
     pub fn is_grad(&self, view: &View<'_>) -> bool {
-        self.is(1, self.dtypes.grad, view)
+        self.is(1, self.whole.grad, view)
     }
 
     /// Whether the slot may be this one.
     #[inline]
     pub fn is_slot(&self, slot: usize, view: &View<'_>) -> bool {
-        let before = self.dtypes.slots[..slot].iter().flatten().count();
-        self.dtypes.slots[slot].is_some_and(|dtype| self.is(2 + before, dtype, view))
+        let before = self.whole.slots[..slot].iter().flatten().count();
+        self.whole.slots[slot].is_some_and(|dtype| self.is(2 + before, dtype, view))
     }
 
     #[inline]
@@ -187,7 +187,7 @@ impl<const S: usize> Walk<S> {
     /// The element types; of the parts, where elements are complex.
     #[inline]
     pub fn dtypes(&self) -> &Dtypes<S> {
-        &self.parts
+        &self.dtypes
     }
 
     /// The order of the elements.

@@ -27,18 +27,20 @@ def check(group: dict[str, Any]) -> None:
 
 def of_all(groups: list[dict[str, Any]]) -> tuple[float | None, str]:
     """The options that are one for all groups with gradients: `max_grad_norm` and `nonfinite_norm`."""
-    found: dict[str, Any] = {}
+    first = None
     for index, group in enumerate(groups):
         if all(param.grad is None for param in group["params"]):
             continue
-        for name in ("max_grad_norm", "nonfinite_norm"):
-            value = group.get(name, OFF[name])
-            if found.setdefault(name, value) != value and found["max_grad_norm"] is not None:
+        found = {name: group.get(name, OFF[name]) for name in ("max_grad_norm", "nonfinite_norm")}
+        first = first or found
+        for name, value in found.items():
+            if value != first[name] and (name == "max_grad_norm" or first["max_grad_norm"] is not None):
                 raise ValueError(
-                    f'param_groups[{index}]: option "{name}" is {value}, expected {found[name]} as in the groups '
+                    f'param_groups[{index}]: option "{name}" is {value}, expected {first[name]} as in the groups '
                     "before: there is one for all"
                 )
-    return found.get("max_grad_norm"), found.get("nonfinite_norm", OFF["nonfinite_norm"])
+    first = first or OFF
+    return first["max_grad_norm"], first["nonfinite_norm"]
 
 
 def total_norm(grads: list[Tensor]) -> Tensor:
