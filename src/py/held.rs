@@ -5,6 +5,7 @@ use core::cell::Cell;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::dlpack::{Hold, Sight, prefetch};
 use super::options::{describe, describe_type};
@@ -163,6 +164,12 @@ impl Held {
     pub fn view(&self, py: Python<'_>, torch: &Torch) -> Option<View<'_>> {
         let known = self.known.as_ref().filter(|_| self.is_unmoved(py, torch))?;
         torch.view(py, &known.tensor).ok().map(|seen| seen.0)
+    }
+
+    /// Shows the garbage collector every reference held.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
+        self.known.as_ref().map_or(Ok(()), |known| visit.call(known.tensor.object()))
     }
 
     /// The tensor, if it is not the object itself.

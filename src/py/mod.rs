@@ -4,6 +4,8 @@ mod dlpack;
 mod error;
 mod groups;
 mod held;
+mod member;
+mod memory;
 mod options;
 mod plan;
 mod state;

@@ -1,8 +1,6 @@
 //! A step of a Python optimizer: from `param_groups` and `state` to a batch.
-#![allow(unsafe_code)]
 
 use core::cell::Cell;
-use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -11,14 +9,16 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::groups::{Clip, KnownGroup, Nonfinite};
 use super::held::{Held, Role, SMALL};
+use super::member::{Member, replace, replace_optional};
+use super::memory::{again, grad_norm, read, run};
 use super::options::{GroupOptions, describe_type};
 use super::plan::{AnySteps, Path, Stop};
 use super::state::{Found, Table};
 use super::torch::Torch;
-use crate::cpu::{Batch, Kept, Ready, Unfit};
+use crate::cpu::Kept;
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::{Operands, Territory, Walk};
+use crate::tensor::Territory;
 
 /// What one step is called with.
 pub struct Call<'py> {
@@ -45,34 +45,8 @@ pub struct Steps<R, const C: usize, const S: usize> {
     written: Option<Py<PyList>>,
 }
 
-/// A parameter as it was last seen.
-struct Member<const S: usize> {
-    group: usize,
-    index: usize,
-    param: Option<Held>,
-    grad: Option<Held>,
-    state: MemberState<S>,
-    /// Its place in the state.
-    place: usize,
-    walk: Option<Arc<Walk<S>>>,
-    /// Whether it takes part in this step: it has a gradient.
-    active: bool,
-    /// Whether this step makes its state.
-    fresh: bool,
-    /// Whether all its tensors are known.
-    known: bool,
-    /// Whether its gradient is another object than in the step before.
-    new_grad: bool,
-}
-
-/// A parameter's state: none at all if it is new.
-struct MemberState<const S: usize> {
-    step: Option<Held>,
-    slots: [Option<Held>; S],
-}
-
 /// How many parameters ahead of the one looked at the processor fetches what it will need.
-const AHEAD: usize = 4;
+pub const AHEAD: usize = 4;
 
 /// How many times a step looks anew at tensors that change under it.
 const ATTEMPTS: usize = 8;
@@ -87,12 +61,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> AnySteps for Steps<R, C, S> 
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for member in &self.members {
-            for held in member.param.iter().chain(&member.grad).chain(member.state.all()) {
-                visit.call(held.object())?;
-                held.local().map_or(Ok(()), |local| visit.call(local))?;
-            }
-        }
+        self.members.iter().try_for_each(|member| member.traverse(visit))?;
         self.written.as_ref().map_or(Ok(()), |list| visit.call(list))
     }
 }
@@ -116,7 +85,7 @@ impl<R, const C: usize, const S: usize> Steps<R, C, S> {
             let small = member.walk.as_ref().is_some_and(|walk| walk.len() <= SMALL);
             if !(member.active && small) {
                 let before = old.len();
-                old.extend(member.param.take().into_iter().chain(member.grad.take()).chain(member.state.take()));
+                old.extend(member.take());
                 if old.len() > before {
                     member.known = false;
                     (self.kept, self.written) = (None, None);
@@ -124,43 +93,6 @@ impl<R, const C: usize, const S: usize> Steps<R, C, S> {
             }
         }
         old.clear();
-    }
-}
-
-impl<const S: usize> Member<S> {
-    /// One that was never seen.
-    fn new() -> Self {
-        Self {
-            group: 0,
-            index: 0,
-            param: None,
-            grad: None,
-            state: MemberState::NONE,
-            place: 0,
-            walk: None,
-            active: false,
-            fresh: false,
-            known: false,
-            new_grad: true,
-        }
-    }
-
-    /// Whether its tensors are spread over several processes.
-    fn is_spread(&self) -> bool {
-        self.param.as_ref().is_some_and(|param| param.local().is_some())
-    }
-}
-
-impl<const S: usize> MemberState<S> {
-    const NONE: Self = Self { step: None, slots: [const { None }; S] };
-
-    fn all(&self) -> impl Iterator<Item = &Held> {
-        self.step.iter().chain(self.slots.iter().flatten())
-    }
-
-    fn take(&mut self) -> impl Iterator<Item = Held> + use<S> {
-        let Self { step, slots } = core::mem::replace(self, Self::NONE);
-        step.into_iter().chain(slots.into_iter().flatten())
     }
 }
 
@@ -266,7 +198,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             }
         }
         for mut member in self.members.drain(count..) {
-            old.extend(member.param.take().into_iter().chain(member.grad.take()).chain(member.state.take()));
+            old.extend(member.take());
             (self.kept, self.written) = (None, None);
         }
         self.groups.truncate(call.param_groups.len());
@@ -397,137 +329,10 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
     }
 }
 
-/// The step before once more, if all its tensors are where they were.
-fn again<'a, R: Rule<C, S>, const C: usize, const S: usize>(
-    call: &Call<'_>,
-    mut kept: Kept<R, C, S>,
-    groups: &[Option<KnownGroup<R>>],
-    members: &'a [Member<S>],
-    territory: &mut Territory,
-) -> Option<Ready<'a, R, C, S>> {
-    for (place, member) in members.iter().filter(|member| member.active).enumerate() {
-        if let Some(next) = members.get(place + AHEAD) {
-            next.state.all().for_each(Held::prefetch);
-            next.param.iter().chain(&next.grad).chain(next.state.all()).for_each(Held::prefetch_data);
-        }
-        let grad = member.grad.as_ref()?;
-        let unmoved = |held: &Held| held.is_unmoved(call.py, call.torch);
-        if !(unmoved(member.param.as_ref()?) && member.state.all().all(unmoved)) {
-            return None;
-        }
-        if member.new_grad {
-            if !kept.set_grad(place, &grad.view(call.py, call.torch)?, territory) {
-                return None;
-            }
-        } else if !unmoved(grad) {
-            return None;
-        }
-    }
-    // SAFETY: the objects are those of that step and were found unmoved, no Python code ran since, and they stay with
-    // their members.
-    unsafe { kept.again(|number| groups[number].as_ref().map(|known| &known.group)) }
-}
-
-/// The step over the members' memory, if all tensors are in order; None if some memory is not where it was found.
-fn read<'a, R: Rule<C, S>, const C: usize, const S: usize>(
-    call: &Call<'_>,
-    groups: &'a [Option<KnownGroup<R>>],
-    members: &'a mut [Member<S>],
-    territory: &mut Territory,
-) -> Result<Option<Ready<'a, R, C, S>>, Stop> {
-    let mut batch = Batch::new(call.unscale);
-    for member in members.iter_mut().filter(|member| member.active) {
-        let Some(known) = &groups[member.group] else { continue };
-        let (group, index) = (member.group, member.index);
-        let place = || place(call, group, index);
-        let (Some(param), Some(grad)) = (&member.param, &member.grad) else { continue };
-        let Some(operands) = operands(call, param, grad, &member.state) else {
-            member.known = false;
-            return Ok(None);
-        };
-        if call.unscale.is_some() && operands.grad.overlaps_itself() {
-            return Err(Stop::Torch(format!("{}: grad overlaps itself, and a GradScaler unscales it", place())));
-        }
-        batch.push((group, &known.group), member.fresh, &mut member.walk, &operands, place).map_err(
-            |unfit| match unfit {
-                Unfit::Wrong(error) => error.into(),
-                Unfit::Refused(name, refusal) => Stop::Torch(format!("{}: {name} {refusal}", place())),
-            },
-        )?;
-    }
-    let ready = batch.ready(territory);
-    ready.map(Some).ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))
-}
-
-/// A member's memory; None if some is not where it was found.
-#[inline]
-fn operands<'a, const S: usize>(
-    call: &Call<'_>,
-    param: &'a Held,
-    grad: &'a Held,
-    state: &'a MemberState<S>,
-) -> Option<Operands<'a, S>> {
-    let view = |held: &'a Held| held.view(call.py, call.torch);
-    let mut slots = [None; S];
-    for (slot, held) in slots.iter_mut().zip(&state.slots) {
-        if let Some(held) = held {
-            *slot = Some(view(held)?);
-        }
-    }
-    let step = match &state.step {
-        Some(held) => Some(view(held)?),
-        None => None,
-    };
-    Some(Operands { param: view(param)?, grad: view(grad)?, slots, step })
-}
-
-/// Puts `object` in the place of what is held there; whether it is another.
-#[inline]
-fn replace(held: &mut Option<Held>, object: Borrowed<'_, '_, PyAny>, old: &mut Vec<Held>) -> bool {
-    if held.as_ref().is_some_and(|held| held.object().as_ptr() == object.as_ptr()) {
-        return false;
-    }
-    old.extend(held.replace(Held::new(object.to_owned().unbind())));
-    true
-}
-
-/// [`replace`] for what may not be there.
-#[inline]
-fn replace_optional(held: &mut Option<Held>, object: Option<Borrowed<'_, '_, PyAny>>, old: &mut Vec<Held>) -> bool {
-    match object {
-        Some(object) => replace(held, object, old),
-        None => {
-            let was = held.take();
-            let changed = was.is_some();
-            old.extend(was);
-            changed
-        }
-    }
-}
-
 /// A parameter's name in a message.
-fn place(call: &Call<'_>, group: usize, index: usize) -> String {
+pub fn place(call: &Call<'_>, group: usize, index: usize) -> String {
     match call.param_groups.get_item(group).and_then(|dict| Ok(dict.cast_into::<PyDict>()?)) {
         Ok(dict) => GroupOptions::new(call.torch, dict, group).place_of(index),
         Err(_) => format!("param_groups[{group}]['params'][{index}]"),
     }
-}
-
-/// Work of at least this many elements is done without the GIL, and on several threads.
-const MUCH: usize = 1 << 15;
-
-fn run<R: Rule<C, S>, const C: usize, const S: usize>(call: &Call<'_>, ready: Ready<'_, R, C, S>) -> Kept<R, C, S> {
-    let threads = call.torch.threads(call.threads);
-    if ready.total() < MUCH {
-        return ready.run(&threads);
-    }
-    call.py.detach(|| ready.run(&threads))
-}
-
-fn grad_norm<R: Rule<C, S>, const C: usize, const S: usize>(call: &Call<'_>, ready: &Ready<'_, R, C, S>) -> f64 {
-    let threads = call.torch.threads(call.threads);
-    if ready.total() < MUCH {
-        return ready.grad_norm(&threads);
-    }
-    call.py.detach(|| ready.grad_norm(&threads))
 }
