@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from lists import LISTS
-from step import TORCHS, make
 
 import torchpace
+from lists import LISTS
+from step import TORCHS, make
 
 MARK = "getsid"  # a function of libc that nobody else calls: callgrind writes a file whenever it is entered
 

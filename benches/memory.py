@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import records
 import torch
+
+import records
+import torchpace
 from lists import LISTS
 from step import TORCHS, make
-
-import torchpace
 
 ARMS = {"ours": {}} | {name: extra for name, extra in TORCHS.items() if name != "compiled"}
 

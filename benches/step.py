@@ -15,11 +15,11 @@ import itertools
 import statistics
 import time
 
-import records
 import torch
-from lists import LISTS
 
+import records
 import torchpace
+from lists import LISTS
 
 ROUNDS = 5  # at the least
 

@@ -12,13 +12,13 @@ import statistics
 import time
 from typing import NamedTuple
 
-import records
 import torch
 from sklearn.datasets import load_digits
-from step import TORCHS, compare, text
 from torch import nn
 
+import records
 import torchpace
+from step import TORCHS, compare, text
 
 BATCH = 64
 
