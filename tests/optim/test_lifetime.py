@@ -29,7 +29,7 @@ def stepped(name, size, count=3):
 def test_an_optimizer_in_a_cycle_is_collected(name, size):
     """A hook of a parameter that steps its optimizer, as in loops that step within the backward pass."""
     optimizer, params = stepped(name, size)
-    params[0].register_post_accumulate_grad_hook(lambda param: optimizer.step())
+    params[0].register_post_accumulate_grad_hook(lambda param, optimizer=optimizer: optimizer.step())
     params[0].sum().backward()
     seen = [weakref.ref(thing) for thing in (optimizer, *params, *optimizer.state[params[0]].values())]
     del optimizer, params

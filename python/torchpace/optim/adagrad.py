@@ -34,7 +34,7 @@ class Adagrad(Fused, torch.optim.Adagrad):
         clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
         nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
             step, or "raise" RuntimeError (default: "propagate").
-        mean: divide by the root of the mean :math:`G_t / t` of the squared gradients, not of their sum (default: False).
+        mean: divide by the root of the mean :math:`G_t / t`, not of the sum (default: False).
         eps_inside: divide by :math:`\sqrt{G_t + \epsilon}` (default: False).
 
     Raises:
