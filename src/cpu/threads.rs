@@ -1,6 +1,7 @@
 //! Equal pieces of work on several threads.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::thread;
 
 /// Somebody's threads.
@@ -31,13 +32,21 @@ impl Threads for Spawned {
 
     fn each(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
         thread::scope(|scope| {
+            let mut others = Vec::new();
             for k in 1..pieces {
-                // A thread that the system refuses is no reason to leave its piece undone.
-                if thread::Builder::new().spawn_scoped(scope, move || work(k)).is_err() {
-                    work(k);
+                match thread::Builder::new().spawn_scoped(scope, move || work(k)) {
+                    Ok(other) => others.push(other),
+                    // A thread that the system refuses is no reason to leave its piece undone.
+                    Err(_) => work(k),
                 }
             }
             work(0);
+            // Joined one by one, which ThreadSanitizer understands, and the end of the scope it does not.
+            for other in others {
+                if let Err(panic) = other.join() {
+                    resume_unwind(panic);
+                }
+            }
         });
     }
 }

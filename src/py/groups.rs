@@ -54,8 +54,8 @@ impl<R> KnownGroup<R> {
         let rule = R::read(options)?;
         let mut group = Group::new(rule, options.number("lr")?);
         group.maximize = options.flag("maximize")?;
-        group.clip_value = options.optional_number("clip_value")?;
-        let clip = Clip { max_norm: options.optional_number("max_grad_norm")?, nonfinite: options.nonfinite()? };
+        group.clip_value = options.bound("clip_value")?;
+        let clip = Clip { max_norm: options.bound("max_grad_norm")?, nonfinite: options.nonfinite()? };
         Ok(Self { items: items(options.dict()), group, keys: Keys::of(py, &rule), clip })
     }
 

@@ -65,10 +65,15 @@ impl<'py> GroupOptions<'py> {
         Ok(None)
     }
 
-    /// A number, if there is one: an option that torch lacks, and so its checkpoints.
-    pub fn optional_number(&self, name: &'static str) -> Result<Option<f64>, Error> {
-        let found = self.group.get_item(name).ok().flatten().filter(|value| !value.is_none());
-        found.map(|_| self.number(name)).transpose()
+    /// A bound, if there is one: an option that torch lacks, and so its checkpoints.
+    pub fn bound(&self, name: &'static str) -> Result<Option<f64>, Error> {
+        let Some(value) = self.group.get_item(name).ok().flatten().filter(|value| !value.is_none()) else {
+            return Ok(None);
+        };
+        match self.float(&value) {
+            Ok(bound) if bound >= 0.0 => Ok(Some(bound)),
+            _ => Err(self.wrong(name, &value, "None or a number >= 0")),
+        }
     }
 
     /// What a norm that is not finite does.

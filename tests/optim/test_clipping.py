@@ -554,3 +554,37 @@ def test_compiled_training_step(name):
     assert losses == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(weight, reference)
     assert path == "fused"
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.parametrize("left", [False, True], ids=["fused", "torch"])
+@pytest.mark.parametrize("kind", ["shard", "replicate"])
+def test_parameters_spread_over_processes(kind, left, tmp_path):
+    """Together with one that is not."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        mesh, placements = init_device_mesh("cpu", (1,)), [Shard(0) if kind == "shard" else Replicate()]
+        start, rows = gradients(1, torch.float32)[0][:4], gradients(3, torch.float32)
+        params = [torch.nn.Parameter(value.clone()) for value in start]
+        params[3] = torch.nn.Parameter(distribute_tensor(start[3], mesh, placements))
+        ours = optim.AdamW(params, lr=0.1, max_grad_norm=2.0)
+        if left:
+            ours.param_groups = tuple(ours.param_groups)
+        expected = [torch.nn.Parameter(value.clone()) for value in start]
+        theirs = torch.optim.AdamW(expected, lr=0.1, foreach=False)
+        for row in rows:
+            for param, other, grad in zip(params, expected, row, strict=False):
+                param.grad, other.grad = grad.clone(), grad.clone()
+            params[3].grad = distribute_tensor(row[3], mesh, placements)
+            norm = clip_grad_norm_(expected, 2.0)
+            ours.step()
+            theirs.step()
+            torch.testing.assert_close(ours.grad_norm, norm)
+        torch.testing.assert_close([*params[:3], params[3].full_tensor()], expected)
+        assert ours.last_path == ("torch: param_groups is of type tuple" if left else "fused")
+    finally:
+        torch.distributed.destroy_process_group()

@@ -27,10 +27,8 @@ def stepped(name, size, count=3):
 @pytest.mark.parametrize("size", [4, 100_000])
 @each_optimizer
 def test_an_optimizer_in_a_cycle_is_collected(name, size):
-    """A hook of a parameter that steps its optimizer, as in loops that step within the backward pass."""
     optimizer, params = stepped(name, size)
-    params[0].register_post_accumulate_grad_hook(lambda param, optimizer=optimizer: optimizer.step())
-    params[0].sum().backward()
+    params[0].stepped_by = optimizer
     seen = [weakref.ref(thing) for thing in (optimizer, *params, *optimizer.state[params[0]].values())]
     del optimizer, params
     gc.collect()
