@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from torch import Tensor
 
@@ -7,6 +7,7 @@ __all__ = ["Plan", "__version__"]
 
 __version__: str
 
+@final
 class Plan:
     def __new__(cls, rule: str) -> Plan: ...
     def step(
