@@ -92,12 +92,12 @@ def measure(steps, budget):
     for step in steps.values():
         clock(step, 2)  # makes the state, and compiles: with state and without are two
     begin, others = time.perf_counter(), records.others()
-    # As many steps a turn as make it last a few milliseconds, and the clock's grain vanish.
-    repeat = max(1, int(3e-3 * len(steps) / sum(clock(step, 1) for step in steps.values())))
+    # As many steps a turn as last a few milliseconds: each arm meets its own tensors in the cache, if they fit.
+    repeat = {name: max(1, int(5e-3 / clock(step, 1))) for name, step in steps.items()}
     names, rounds = list(steps), []
     while len(rounds) < ROUNDS or time.perf_counter() - begin < budget:
         shift = len(rounds) % len(names)
-        rounds.append({name: clock(steps[name], repeat) for name in names[shift:] + names[:shift]})
+        rounds.append({name: clock(steps[name], repeat[name]) for name in names[shift:] + names[:shift]})
     return rounds, (records.others() - others) / (time.perf_counter() - begin)
 
 
