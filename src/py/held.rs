@@ -16,7 +16,7 @@ use crate::tensor::View;
 
 /// Tensors of at most this many elements stay with a plan between steps, so that it may know them again by their address
 /// and check only their memory. Larger ones are let go: nobody should wait for theirs to be freed.
-pub const SMALL: usize = 1024;
+pub const SMALL: usize = 4096;
 
 /// An object among the parameters, gradients or state entries.
 pub struct Held {
