@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
@@ -203,7 +204,7 @@ class Fused(_Parent):
         step: Any = super().step
         if getattr(step, "hooked", False):
             # Set once torch's own class was instantiated; below it is the step itself, under no_grad.
-            step = step.__wrapped__.__get__(self)
+            step = MethodType(step.__wrapped__, self)
         # torch's fused CPU kernels take every gradient and state for laid out like its parameter, which may be what
         # brought the step here. Its plain loop is always right; it leaves the unscaling to us.
         groups = [group for group in self.param_groups if group.get("fused") and _on_cpu(group)]
