@@ -1,9 +1,14 @@
 //! How numbers are kept in memory, and what they are computed in.
 
+use super::isa::Registers;
+use super::pack::Vector;
 use crate::number::Number;
 
 /// A number that the loop computes in.
 pub(super) trait Float: Number {
+    type In16<G: Registers>: Vector<Self, 16>;
+    type In32<G: Registers>: Vector<Self, 32>;
+
     /// The same value in `f64`.
     fn to_f64(self) -> f64;
 }
@@ -14,8 +19,8 @@ pub(super) trait Element: Copy {
     type Compute: Float;
     /// Zero.
     const ZERO: Self;
-    /// Whether 32 at a time are faster than 16 (measured).
-    const IN_32: bool;
+    /// Whether it lies in memory as it is computed in. Then 32 at a time are faster than 16, else slower (measured).
+    const AS_COMPUTED: bool;
     fn widen(self) -> Self::Compute;
     /// The nearest element, ties to even.
     fn narrow(value: Self::Compute) -> Self;
@@ -32,8 +37,11 @@ pub(super) struct F16(u16);
 pub(super) struct Bf16(u16);
 
 macro_rules! as_it_is {
-    ($float:ty) => {
+    ($float:ty, $in16:ident, $in32:ident) => {
         impl Float for $float {
+            type In16<G: Registers> = G::$in16;
+            type In32<G: Registers> = G::$in32;
+
             #[inline(always)]
             fn to_f64(self) -> f64 {
                 self.into()
@@ -43,7 +51,7 @@ macro_rules! as_it_is {
         impl Element for $float {
             type Compute = $float;
             const ZERO: Self = 0.0;
-            const IN_32: bool = true;
+            const AS_COMPUTED: bool = true;
 
             #[inline(always)]
             fn widen(self) -> $float {
@@ -58,8 +66,8 @@ macro_rules! as_it_is {
     };
 }
 
-as_it_is!(f32);
-as_it_is!(f64);
+as_it_is!(f32, F32x16, F32x32);
+as_it_is!(f64, F64x16, F64x32);
 
 // Both conversions compute every case and choose, without a branch: so they vectorise, which those of the crate `half`
 // do not. Its tests below are exhaustive.
@@ -67,7 +75,7 @@ as_it_is!(f64);
 impl Element for Bf16 {
     type Compute = f32;
     const ZERO: Self = Self(0);
-    const IN_32: bool = false;
+    const AS_COMPUTED: bool = false;
 
     #[inline(always)]
     fn widen(self) -> f32 {
@@ -86,7 +94,7 @@ impl Element for Bf16 {
 impl Element for F16 {
     type Compute = f32;
     const ZERO: Self = Self(0);
-    const IN_32: bool = false;
+    const AS_COMPUTED: bool = false;
 
     #[inline(always)]
     fn widen(self) -> f32 {

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::element::{Element, Float};
+use super::pack::Vector;
 
 /// `L` zeros.
 #[inline(always)]
@@ -24,6 +25,43 @@ pub(super) unsafe fn load<E: Element, const L: usize>(from: *const E, count: usi
         lanes[lane] = raw[lane].widen();
     }
     lanes
+}
+
+/// [`load`] into registers.
+///
+/// # Safety
+///
+/// As for that.
+#[inline(always)]
+pub(super) unsafe fn load_vector<E: Element, V: Vector<E::Compute, L>, const L: usize>(
+    from: *const E,
+    count: usize,
+) -> V {
+    // SAFETY: the caller's promise; a vector is its numbers in memory.
+    unsafe {
+        if E::AS_COMPUTED && count == L { from.cast::<V>().read_unaligned() } else { V::from_lanes(load(from, count)) }
+    }
+}
+
+/// [`store`] from registers.
+///
+/// # Safety
+///
+/// As for that.
+#[inline(always)]
+pub(super) unsafe fn store_vector<E: Element, V: Vector<E::Compute, L>, const L: usize>(
+    to: *mut E,
+    vector: V,
+    count: usize,
+) {
+    // SAFETY: the caller's promise; a vector is its numbers in memory.
+    unsafe {
+        if E::AS_COMPUTED && count == L {
+            to.cast::<V>().write_unaligned(vector);
+        } else {
+            store(to, &vector.lanes(), count);
+        }
+    }
 }
 
 /// Writes the first `count <= L` of `lanes` to `to`.

@@ -7,6 +7,8 @@ mod lanes;
 mod nested;
 mod norm;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod sweep;
 mod task;
 mod threads;

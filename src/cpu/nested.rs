@@ -4,9 +4,10 @@
 use core::ops::Range;
 
 use super::element::{Bf16, Element, F16, Float};
-use super::isa::Kernel;
+use super::isa::{Kernel, Registers};
 use super::lanes::zeros;
-use super::sweep::{Treatment, unscale, update};
+use super::pack::Vector;
+use super::sweep::{Treatment, update};
 use crate::number::Number;
 use crate::rule::Rule;
 use crate::tensor::{Dim, Dtype, Dtypes, Strides};
@@ -57,9 +58,9 @@ pub(super) struct NestedSweep<'a, T, R, const C: usize, const S: usize> {
 
 impl<T: Float, R: Rule<C, S>, const C: usize, const S: usize> Kernel for NestedSweep<'_, T, R, C, S> {
     #[inline(always)]
-    unsafe fn run(self) {
+    unsafe fn run<G: Registers>(self) {
         // SAFETY: the caller's promise.
-        unsafe { sweep(self.rule, self.coeffs, self.treatment, &self.nested, self.part) };
+        unsafe { sweep::<T, T::In16<G>, R, C, S>(self.rule, self.coeffs, self.treatment, &self.nested, self.part) };
     }
 }
 
@@ -69,7 +70,7 @@ impl<T: Float, R: Rule<C, S>, const C: usize, const S: usize> Kernel for NestedS
 ///
 /// As for that.
 #[inline(always)]
-unsafe fn sweep<T: Float, R: Rule<C, S>, const C: usize, const S: usize>(
+unsafe fn sweep<T: Float, V: Vector<T, LANES>, R: Rule<C, S>, const C: usize, const S: usize>(
     rule: &R,
     coeffs: [T; C],
     treatment: Treatment<T>,
@@ -85,20 +86,23 @@ unsafe fn sweep<T: Float, R: Rule<C, S>, const C: usize, const S: usize>(
         let slots_at: [_; S] = core::array::from_fn(|k| places.of(|at| at.slots[k]));
         // SAFETY: the places of the block's elements, by the caller's promise.
         unsafe {
-            let mut param = gather(nested.param, nested.dtypes.param, &param_at[..count]);
-            let mut grad = gather(nested.grad, nested.dtypes.grad, &grad_at[..count]);
-            let mut slots = core::array::from_fn(|k| match nested.dtypes.slots[k] {
-                Some(dtype) => gather(nested.slots[k], dtype, &slots_at[k][..count]),
-                None => zeros(),
-            });
-            if unscale(treatment, &mut grad) {
-                scatter(&grad, nested.grad, nested.dtypes.grad, &grad_at[..count]);
-            }
-            update(rule, coeffs, treatment, &mut param, grad, &mut slots);
-            scatter(&param, nested.param, nested.dtypes.param, &param_at[..count]);
-            for (k, lanes) in slots.iter().enumerate() {
+            let param = V::from_lanes(gather(nested.param, nested.dtypes.param, &param_at[..count]));
+            let mut grad = V::from_lanes(gather(nested.grad, nested.dtypes.grad, &grad_at[..count]));
+            let mut slots = [V::lit(0.0); S];
+            for (k, slot) in slots.iter_mut().enumerate() {
                 if let Some(dtype) = nested.dtypes.slots[k] {
-                    scatter(lanes, nested.slots[k], dtype, &slots_at[k][..count]);
+                    *slot = V::from_lanes(gather(nested.slots[k], dtype, &slots_at[k][..count]));
+                }
+            }
+            if let Some(scale) = treatment.unscale {
+                grad = grad * V::splat(scale);
+                scatter(&grad.lanes(), nested.grad, nested.dtypes.grad, &grad_at[..count]);
+            }
+            let (param, slots) = update(rule, coeffs, treatment, param, grad, slots);
+            scatter(&param.lanes(), nested.param, nested.dtypes.param, &param_at[..count]);
+            for (k, slot) in slots.into_iter().enumerate() {
+                if let Some(dtype) = nested.dtypes.slots[k] {
+                    scatter(&slot.lanes(), nested.slots[k], dtype, &slots_at[k][..count]);
                 }
             }
         }

@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::element::{Bf16, Element, F16, Float};
-use super::isa::{Isa, Kernel};
+use super::isa::{Isa, Kernel, Registers};
 use super::lanes::load;
 use super::nested::{self, LANES};
 use super::task::{Step, Task};
@@ -72,7 +72,7 @@ struct Dense<'a, E> {
 
 impl<E: Element> Kernel for Dense<'_, E> {
     #[inline(always)]
-    unsafe fn run(self) {
+    unsafe fn run<G: Registers>(self) {
         let Self { grad, part, lanes } = self;
         for at in part.clone().step_by(LANES) {
             // SAFETY: the caller's promise.

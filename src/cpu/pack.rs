@@ -1,17 +1,41 @@
 //! Several numbers computed with at once.
+#![allow(unsafe_code)]
 
 use core::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::number::Number;
 
-/// A few numbers; every operation is one on each of them. The compiler makes vector instructions of these short loops,
-/// each by itself, however the rule that strings them together branches. A loop over the whole rule it vectorises or
-/// not, as it likes (measured: Adam 5.6 ns an element so, and 0.35 in packs).
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub(super) struct Pack<T, const L: usize>(pub [T; L]);
+/// `L` numbers of type `T`; every operation is one on each of them.
+///
+/// # Safety
+///
+/// In memory it must be those numbers, in their order, and nothing else.
+pub(super) unsafe trait Vector<T: Copy, const L: usize>: Number {
+    /// `lane` everywhere.
+    fn splat(lane: T) -> Self;
 
-impl<T: Number, const L: usize> Pack<T, L> {
+    #[inline(always)]
+    fn from_lanes(lanes: [T; L]) -> Self {
+        const { assert!(size_of::<Self>() == size_of::<[T; L]>()) };
+        // SAFETY: the trait's promise.
+        unsafe { core::mem::transmute_copy(&lanes) }
+    }
+
+    #[inline(always)]
+    fn lanes(self) -> [T; L] {
+        const { assert!(size_of::<Self>() == size_of::<[T; L]>()) };
+        // SAFETY: the trait's promise.
+        unsafe { core::mem::transmute_copy(&self) }
+    }
+}
+
+/// Numbers in an array. The compiler makes vector instructions of these short loops, or not, as it likes: for machines
+/// whose [registers](super::registers) are not spelt out.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Lanes<T, const L: usize>(pub [T; L]);
+
+impl<T: Number, const L: usize> Lanes<T, L> {
     #[inline(always)]
     fn map(self, f: impl Fn(T) -> T) -> Self {
         let mut all = self;
@@ -31,15 +55,29 @@ impl<T: Number, const L: usize> Pack<T, L> {
     }
 }
 
+/// Two registers, or two pairs of them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Pair<V>(V, V);
+
 macro_rules! operators {
     ($($name:ident $method:ident),+) => {
         $(
-            impl<T: Number, const L: usize> $name for Pack<T, L> {
+            impl<T: Number, const L: usize> $name for Lanes<T, L> {
                 type Output = Self;
 
                 #[inline(always)]
                 fn $method(self, other: Self) -> Self {
                     self.zip(other, |left, right| left.$method(right))
+                }
+            }
+
+            impl<V: Number> $name for Pair<V> {
+                type Output = Self;
+
+                #[inline(always)]
+                fn $method(self, other: Self) -> Self {
+                    Self(self.0.$method(other.0), self.1.$method(other.1))
                 }
             }
         )+
@@ -48,7 +86,7 @@ macro_rules! operators {
 
 operators!(Add add, Sub sub, Mul mul, Div div);
 
-impl<T: Number, const L: usize> Neg for Pack<T, L> {
+impl<T: Number, const L: usize> Neg for Lanes<T, L> {
     type Output = Self;
 
     #[inline(always)]
@@ -57,7 +95,16 @@ impl<T: Number, const L: usize> Neg for Pack<T, L> {
     }
 }
 
-impl<T: Number, const L: usize> Number for Pack<T, L> {
+impl<V: Number> Neg for Pair<V> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn neg(self) -> Self {
+        Self(-self.0, -self.1)
+    }
+}
+
+impl<T: Number, const L: usize> Number for Lanes<T, L> {
     #[inline(always)]
     fn lit(value: f64) -> Self {
         Self([T::lit(value); L])
@@ -96,3 +143,59 @@ impl<T: Number, const L: usize> Number for Pack<T, L> {
         all
     }
 }
+
+impl<V: Number> Number for Pair<V> {
+    #[inline(always)]
+    fn lit(value: f64) -> Self {
+        Self(V::lit(value), V::lit(value))
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        Self(self.0.sqrt(), self.1.sqrt())
+    }
+
+    #[inline(always)]
+    fn fma(self, factor: Self, addend: Self) -> Self {
+        Self(self.0.fma(factor.0, addend.0), self.1.fma(factor.1, addend.1))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Self(self.0.max(other.0), self.1.max(other.1))
+    }
+
+    #[inline(always)]
+    fn pow(self, exponent: Self) -> Self {
+        Self(self.0.pow(exponent.0), self.1.pow(exponent.1))
+    }
+
+    #[inline(always)]
+    fn if_equal(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
+        Self(V::if_equal(left.0, right.0, then.0, otherwise.0), V::if_equal(left.1, right.1, then.1, otherwise.1))
+    }
+}
+
+// SAFETY: an array of `L` numbers.
+unsafe impl<T: Number, const L: usize> Vector<T, L> for Lanes<T, L> {
+    #[inline(always)]
+    fn splat(lane: T) -> Self {
+        Self([lane; L])
+    }
+}
+
+macro_rules! pairs {
+    ($($half:literal $whole:literal),+) => {
+        $(
+            // SAFETY: two times half of the numbers, one after the other.
+            unsafe impl<T: Copy, V: Vector<T, $half>> Vector<T, $whole> for Pair<V> {
+                #[inline(always)]
+                fn splat(lane: T) -> Self {
+                    Self(V::splat(lane), V::splat(lane))
+                }
+            }
+        )+
+    };
+}
+
+pairs!(4 8, 8 16, 16 32);

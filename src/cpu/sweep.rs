@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use super::element::{Element, Float};
-use super::isa::Kernel;
-use super::lanes::{load, store, zeros};
-use super::pack::Pack;
+use super::isa::{Kernel, Registers};
+use super::lanes::{load_vector, store_vector};
+use super::pack::Vector;
 use crate::number::Number;
 use crate::rule::Rule;
 
@@ -42,23 +42,30 @@ pub(super) struct Sweep<'a, E: Element, R, const C: usize, const S: usize> {
 
 impl<E: Element, R: Rule<C, S>, const C: usize, const S: usize> Kernel for Sweep<'_, E, R, C, S> {
     #[inline(always)]
-    unsafe fn run(self) {
+    unsafe fn run<G: Registers>(self) {
         let Self { rule, coeffs, treatment, run } = self;
         let mut at = 0;
         // SAFETY: in each block, `at + count <= len`.
         unsafe {
-            if E::IN_32 {
+            if E::AS_COMPUTED {
                 while run.len - at >= 32 {
-                    block::<E, R, C, S, 32>(rule, coeffs, treatment, &run, at, 32);
+                    block::<E, <E::Compute as Float>::In32<G>, R, C, S, 32>(rule, coeffs, treatment, &run, at, 32);
                     at += 32;
                 }
             }
             while run.len - at >= 16 {
-                block::<E, R, C, S, 16>(rule, coeffs, treatment, &run, at, 16);
+                block::<E, <E::Compute as Float>::In16<G>, R, C, S, 16>(rule, coeffs, treatment, &run, at, 16);
                 at += 16;
             }
             if at < run.len {
-                block::<E, R, C, S, 16>(rule, coeffs, treatment, &run, at, run.len - at);
+                block::<E, <E::Compute as Float>::In16<G>, R, C, S, 16>(
+                    rule,
+                    coeffs,
+                    treatment,
+                    &run,
+                    at,
+                    run.len - at,
+                );
             }
         }
     }
@@ -70,7 +77,7 @@ impl<E: Element, R: Rule<C, S>, const C: usize, const S: usize> Kernel for Sweep
 ///
 /// As for [`Sweep`], and `at + count <= run.len`.
 #[inline(always)]
-unsafe fn block<E: Element, R: Rule<C, S>, const C: usize, const S: usize, const L: usize>(
+unsafe fn block<E: Element, V: Vector<E::Compute, L>, R: Rule<C, S>, const C: usize, const S: usize, const L: usize>(
     rule: &R,
     coeffs: [E::Compute; C],
     treatment: Treatment<E::Compute>,
@@ -78,76 +85,55 @@ unsafe fn block<E: Element, R: Rule<C, S>, const C: usize, const S: usize, const
     at: usize,
     count: usize,
 ) {
-    let mut slots = [zeros::<_, L>(); S];
+    let mut slots = [V::lit(0.0); S];
     // SAFETY: the caller's promise, for all loads and stores here.
     unsafe {
-        let (mut param, mut grad) = (load(run.param.add(at), count), load(run.grad.add(at), count));
-        for (lanes, from) in slots.iter_mut().zip(run.slots) {
+        let (param, mut grad): (V, V) = (load_vector(run.param.add(at), count), load_vector(run.grad.add(at), count));
+        for (slot, from) in slots.iter_mut().zip(run.slots) {
             if let Some(from) = from {
-                *lanes = load(from.add(at), count);
+                *slot = load_vector(from.add(at), count);
             }
         }
-        if unscale(treatment, &mut grad) {
-            store(run.grad.add(at), &grad, count);
+        if let Some(scale) = treatment.unscale {
+            grad = grad * V::splat(scale);
+            store_vector(run.grad.add(at), grad, count);
         }
-        update(rule, coeffs, treatment, &mut param, grad, &mut slots);
-        store(run.param.add(at), &param, count);
-        for (lanes, to) in slots.iter().zip(run.slots) {
+        let (param, slots) = update(rule, coeffs, treatment, param, grad, slots);
+        store_vector(run.param.add(at), param, count);
+        for (slot, to) in slots.into_iter().zip(run.slots) {
             if let Some(to) = to {
-                store(to.add(at), lanes, count);
+                store_vector(to.add(at), slot, count);
             }
         }
     }
 }
 
-/// Unscales the gradients, if the step does; whether it does.
+/// The rule on a vector of elements, its gradient unscaled.
 #[inline(always)]
-pub(super) fn unscale<T: Float, const L: usize>(treatment: Treatment<T>, grad: &mut [T; L]) -> bool {
-    let Some(scale) = treatment.unscale else { return false };
-    for value in grad.iter_mut() {
-        *value = *value * scale;
-    }
-    true
-}
-
-/// The rule on a pack of elements.
-#[inline(always)]
-pub(super) fn update<T: Float, R: Rule<C, S>, const C: usize, const S: usize, const L: usize>(
+pub(super) fn update<T: Float, V: Vector<T, L>, R: Rule<C, S>, const C: usize, const S: usize, const L: usize>(
     rule: &R,
     coeffs: [T; C],
     treatment: Treatment<T>,
-    param: &mut [T; L],
-    mut grad: [T; L],
-    slots: &mut [[T; L]; S],
-) {
+    param: V,
+    mut grad: V,
+    slots: [V; S],
+) -> (V, [V; S]) {
     if let Some(factor) = treatment.factor {
-        for value in &mut grad {
-            *value = *value * factor;
-        }
+        grad = grad * V::splat(factor);
     }
     if let Some(limit) = treatment.limit {
-        for value in &mut grad {
-            *value = within(*value, limit);
-        }
+        grad = within(grad, V::splat(limit));
     }
-    let mut own = [Pack::lit(0.0); S];
-    for (own, lanes) in own.iter_mut().zip(slots.iter()) {
-        *own = Pack(*lanes);
+    let mut all = [V::lit(0.0); C];
+    for (vector, coeff) in all.iter_mut().zip(coeffs) {
+        *vector = V::splat(coeff);
     }
-    let mut all = [Pack::lit(0.0); C];
-    for (pack, coeff) in all.iter_mut().zip(coeffs) {
-        *pack = Pack([coeff; L]);
-    }
-    let (new, own) = rule.update(all, Pack(*param), Pack(grad), own);
-    *param = new.0;
-    for (own, lanes) in own.into_iter().zip(slots.iter_mut()) {
-        *lanes = own.0;
-    }
+    rule.update(all, param, grad, slots)
 }
 
 /// `value`, or the nearer of `-limit` and `limit`; NaN stays.
 #[inline(always)]
-fn within<T: Float>(value: T, limit: T) -> T {
+fn within<T: Number>(value: T, limit: T) -> T {
     // The smaller of two is the negative of the larger of their negatives.
     -(-value.max(-limit)).max(-limit)
 }
