@@ -1,7 +1,8 @@
 """A step of ours against torch's default, foreach, fused and compiled: medians of ratios over interleaved rounds.
 
-Each row is an optimizer on a list of tensors. In every round each arm makes a few steps in turn, so that all meet the
-same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
+Each row is an optimizer on a list of tensors. All arms step the same parameters, gradients and state: where a tensor
+lies in memory makes a step faster or slower by a fifth. In every round each arm makes a few steps in turn, so that all
+meet the same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
 quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 7 minutes on two cores, and
 `--record`, with bfloat16 and the compiled step, about 25; its rows are written to benches/record/<machine>/<date>.csv.
 Nothing else may run meanwhile: torch's threads spin while they wait for one that has lost its core, and rows of several
@@ -43,15 +44,15 @@ TORCHS = {
 COMPILED = ["MLP", "1 x 124M"]
 
 
-def make(module, name, options, groups, dtype):
-    """An optimizer on tensors of its own, with a lower learning rate from group to group."""
+def tensors(groups, dtype):
+    """Groups of parameters with gradients, and a lower learning rate from group to group."""
     made = []
     for depth, shapes in enumerate(groups):
         params = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
         for param in params:
             param.grad = torch.full_like(param, 0.5)
         made.append({"params": params, "lr": 1e-4 * 0.99**depth})
-    return getattr(module, name)(made, **options)
+    return made
 
 
 def clipping(optimizer, step, max_norm):
@@ -66,14 +67,16 @@ def clipping(optimizer, step, max_norm):
     return clipped
 
 
-def arms(name, options, groups, dtype, variants):
+def arms(name, options, groups, variants):
     """Our optimizer, and the step of each arm."""
-    ours = make(torchpace.optim, name, options, groups, dtype)
+    ours = getattr(torchpace.optim, name)([dict(group) for group in groups], **options)
+    ours.step()  # makes the state
     steps = {"ours": ours.step}
     max_norm = options.get("max_grad_norm")
     theirs = {key: value for key, value in options.items() if key != "max_grad_norm"}
     for variant in variants:
-        optimizer = make(torch.optim, name, theirs | TORCHS[variant], groups, dtype)
+        optimizer = getattr(torch.optim, name)([dict(group) for group in groups], **theirs, **TORCHS[variant])
+        optimizer.state.update({param: dict(state) for param, state in ours.state.items()})
         # The learning rate stays, so compiling it in does no harm; foreach takes none as a tensor here.
         step = torch.compile(optimizer.step) if variant == "compiled" else optimizer.step
         steps[variant] = step if max_norm is None else clipping(optimizer, step, max_norm)
@@ -90,9 +93,9 @@ def clock(step, repeat):
 def measure(steps, budget):
     """Seconds a step of each arm, round by round, until `budget` seconds are spent; and others' share of a core."""
     for step in steps.values():
-        clock(step, 2)  # makes the state, and compiles: with state and without are two
+        clock(step, 2)  # compiles
     begin, others = time.perf_counter(), records.others()
-    # As many steps a turn as last a few milliseconds: each arm meets its own tensors in the cache, if they fit.
+    # As many steps a turn as last a few milliseconds.
     repeat = {name: max(1, int(5e-3 / clock(step, 1))) for name, step in steps.items()}
     names, rounds = list(steps), []
     while len(rounds) < ROUNDS or time.perf_counter() - begin < budget:
@@ -147,7 +150,8 @@ def main():
             for variant in shown
             if (variant, optimizer) != ("fused", "RMSprop") and (variant != "compiled" or list_name in options.compiled)
         ]
-        ours, steps = arms(*OPTIMIZERS[optimizer], LISTS[list_name](), getattr(torch, dtype), variants)
+        groups = tensors(LISTS[list_name](), getattr(torch, dtype))
+        ours, steps = arms(*OPTIMIZERS[optimizer], groups, variants)
         for threads in options.threads:
             torch.set_num_threads(threads)
             torch.compiler.reset()  # after some recompilations, as for another number of threads, it would give up
@@ -175,7 +179,7 @@ def main():
                         "others": f"{others:.2f}",
                     }
                 )
-        del ours, steps  # the next arms need the memory
+        del ours, steps, groups  # the next arms need the memory
         torch.compiler.reset()
         gc.collect()
     if options.record:
