@@ -2,11 +2,12 @@
 
 Each row is an optimizer on a list of tensors. All arms step the same parameters, gradients and state: where a tensor
 lies in memory makes a step faster or slower by a fifth. In every round each arm makes a few steps in turn, so that all
-meet the same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
-quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 7 minutes on two cores, and
-`--record`, with bfloat16 and the compiled step, about 25; its rows are written to benches/record/<machine>/<date>.csv.
-Nothing else may run meanwhile: torch's threads spin while they wait for one that has lost its core, and rows of several
-threads become absurd. The column "others" tells what share of a core other processes used during a row.
+meet the same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with
+the quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 7 minutes on two cores,
+and `--record`, with bfloat16 and the compiled step, about 25; its rows are written to
+benches/record/<machine>/<date>.csv. Nothing else may run meanwhile: torch's threads spin while they wait for one that
+has lost its core, and rows of several threads become absurd. The column "others" tells what share of a core other
+processes used during a row.
 """
 
 import argparse

@@ -185,6 +185,11 @@ impl Sight {
         }
     }
 
+    /// Whether the numbers are complex.
+    pub fn is_complex(&self) -> bool {
+        self.dtype.0 == COMPLEX
+    }
+
     /// Has the processor fetch torch's description of the tensor, which a training loop has long driven from its cache.
     #[inline]
     pub fn prefetch(&self) {

@@ -14,27 +14,32 @@ use super::torch::{Tensor, Torch};
 use crate::error::Error;
 use crate::tensor::View;
 
-/// Tensors of at most this many elements stay with a plan between steps, so that it may know them again by their address
-/// and check only their memory. Larger ones are let go: nobody should wait for theirs to be freed.
+/// Tensors of at most this many elements stay with a plan between steps, so that an address means the same object in the
+/// next step. Larger ones are let go, for nobody should wait for theirs to be freed: what is at the same address, of the
+/// same type and with the same memory counts as the same, once it is clear that it is no negative or conjugate view.
 pub const SMALL: usize = 4096;
 
 /// An object among the parameters, gradients or state entries.
 pub struct Held {
-    object: Py<PyAny>,
+    address: usize,
+    /// None while it is let go.
+    object: Option<Py<PyAny>>,
     known: Option<Known>,
 }
 
 /// What was found out about an object.
 struct Known {
-    /// The object, or the local part of one that is spread over several processes.
-    tensor: Tensor,
+    /// The object, or the local part of one that is spread over several processes; None while it is let go.
+    tensor: Option<Tensor>,
     /// What its memory was.
     sight: Sight,
     /// Whether it was found to be another since.
     moved: Cell<bool>,
+    /// Whether it was let go since, so that there may be another object.
+    was_let_go: bool,
     /// Whether `tensor` is the object itself.
     itself: bool,
-    _hold: Option<Hold>,
+    hold: Option<Hold>,
 }
 
 /// Which of a parameter's tensors it is.
@@ -58,18 +63,42 @@ impl Role {
 impl Held {
     /// An object of which nothing is known.
     pub fn new(object: Py<PyAny>) -> Self {
-        Self { object, known: None }
+        Self { address: object.as_ptr().addr(), object: Some(object), known: None }
     }
 
-    /// The object.
-    pub fn object(&self) -> &Py<PyAny> {
-        &self.object
+    /// The object, unless it is let go.
+    pub fn object(&self) -> Option<&Py<PyAny>> {
+        self.object.as_ref()
+    }
+
+    /// Whether it is this object, as far as its address tells. If it was let go, takes it up again.
+    #[inline]
+    pub fn meets(&mut self, torch: &Torch, object: Borrowed<'_, '_, PyAny>) -> bool {
+        if self.address != object.as_ptr().addr() {
+            return false;
+        }
+        if self.object.is_none() {
+            let Some(known) = &mut self.known else { return false };
+            known.tensor = torch.plain(&object);
+            if known.tensor.is_none() {
+                return false;
+            }
+            self.object = Some(object.to_owned().unbind());
+        }
+        true
+    }
+
+    /// Lets go of the object, and returns what is to be dropped; None if it cannot be known again.
+    pub fn let_go(&mut self) -> Option<Held> {
+        let known = self.known.as_mut().filter(|known| known.itself)?;
+        (known.tensor, known.hold, known.was_let_go) = (None, None, true);
+        self.object.take().map(Held::new)
     }
 
     /// Whether all that can be known without a look at its memory is known.
     #[inline]
     pub fn is_known(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.itself && !known.moved.get())
+        self.known.as_ref().is_some_and(|known| known.itself && !known.moved.get() && !known.was_let_go)
     }
 
     /// Finds out what the object is. `param` is the parameter that it belongs to, if it is not that.
@@ -84,7 +113,8 @@ impl Held {
         place: &dyn Fn() -> String,
     ) -> Result<(), Stop> {
         let left = |what: &str| Stop::Torch(format!("{}: {} is {what}", place(), role.name()));
-        let object = self.object.bind(py);
+        let Some(object) = &self.object else { return Err(left("gone")) };
+        let object = object.bind(py);
         let (tensor, itself) = match torch.plain(object) {
             Some(tensor) => (tensor, true),
             None if is_dtensor(object)? => {
@@ -99,7 +129,8 @@ impl Held {
             None => return Err(left(&describe_type(object))),
         };
         if let Some(param) = param.filter(|_| role != Role::State("step"))
-            && !same_placement(torch, object, param.object.bind(py))?
+            && let Some(param) = &param.object
+            && !same_placement(torch, object, param.bind(py))?
         {
             return Err(left("placed unlike the parameter"));
         }
@@ -128,14 +159,28 @@ impl Held {
         // itself holds so.
         let hold =
             if small && itself && matches!(role, Role::State(_)) { Some(torch.hold(py, &tensor)?) } else { None };
-        self.known = Some(Known { tensor, sight, moved: Cell::new(false), itself, _hold: hold });
+        let (tensor, moved) = (Some(tensor), Cell::new(false));
+        self.known = Some(Known { tensor, sight, moved, was_let_go: false, itself, hold });
         Ok(())
+    }
+
+    /// Whether what was let go was found again, with the memory that it had. May run Python code.
+    pub fn is_again(&mut self, py: Python<'_>, torch: &Torch) -> PyResult<bool> {
+        let Some(known) = self.known.as_mut().filter(|known| known.was_let_go && !known.moved.get()) else {
+            return Ok(false);
+        };
+        let Some(tensor) = &known.tensor else { return Ok(false) };
+        let again = torch.is_as(py, tensor, &known.sight)
+            && !torch.is_negative_view(py, tensor)?
+            && !(known.sight.is_complex() && tensor.is_conjugate_view(py)?);
+        known.was_let_go = !again;
+        Ok(again)
     }
 
     /// Has the processor fetch what a look at it will read.
     #[inline]
     pub fn prefetch(&self) {
-        prefetch(self.object.as_ptr().addr());
+        prefetch(self.address);
         if let Some(known) = &self.known {
             known.sight.prefetch();
         }
@@ -153,7 +198,7 @@ impl Held {
     #[inline]
     pub fn is_unmoved(&self, py: Python<'_>, torch: &Torch) -> bool {
         let Some(known) = &self.known else { return false };
-        let same = torch.is_as(py, &known.tensor, &known.sight);
+        let same = known.tensor.as_ref().is_some_and(|tensor| torch.is_as(py, tensor, &known.sight));
         if !same {
             known.moved.set(true);
         }
@@ -163,18 +208,18 @@ impl Held {
     /// Its memory; None if that is not what it was when it became known.
     pub fn view(&self, py: Python<'_>, torch: &Torch) -> Option<View<'_>> {
         let known = self.known.as_ref().filter(|_| self.is_unmoved(py, torch))?;
-        torch.view(py, &known.tensor).ok().map(|seen| seen.0)
+        torch.view(py, known.tensor.as_ref()?).ok().map(|seen| seen.0)
     }
 
     /// Shows the garbage collector every reference held.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.object)?;
-        self.known.as_ref().map_or(Ok(()), |known| visit.call(known.tensor.object()))
+        self.object.as_ref().map_or(Ok(()), |object| visit.call(object))?;
+        self.known.iter().filter_map(|known| known.tensor.as_ref()).try_for_each(|tensor| visit.call(tensor.object()))
     }
 
     /// The tensor, if it is not the object itself.
     pub fn local(&self) -> Option<&Py<PyAny>> {
-        self.known.as_ref().filter(|known| !known.itself).map(|known| known.tensor.object())
+        self.known.as_ref().filter(|known| !known.itself)?.tensor.as_ref().map(Tensor::object)
     }
 }
 

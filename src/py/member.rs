@@ -7,6 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::held::Held;
 use super::step::Call;
+use super::torch::Torch;
 use crate::tensor::{Operands, Walk};
 
 /// A parameter as it was last seen.
@@ -56,6 +57,21 @@ impl<const S: usize> Member<S> {
     /// All objects that it holds.
     pub fn take(&mut self) -> impl Iterator<Item = Held> + use<S> {
         self.param.take().into_iter().chain(self.grad.take()).chain(self.state.take())
+    }
+
+    /// Lets go of all objects, to know them again if they are still there in the next step; those to be dropped.
+    pub fn let_go(&mut self, old: &mut Vec<Held>) {
+        self.known = false;
+        let MemberState { step, slots } = &mut self.state;
+        let all = [&mut self.param, &mut self.grad, step].into_iter().chain(slots);
+        for held in all {
+            if let Some(known) = held {
+                match known.let_go() {
+                    Some(object) => old.push(object),
+                    None => old.extend(held.take()),
+                }
+            }
+        }
     }
 
     /// Shows the garbage collector all objects that it holds.
@@ -109,8 +125,8 @@ pub fn operands<'a, const S: usize>(
 
 /// Puts `object` in the place of what is held there; whether it is another.
 #[inline]
-pub fn replace(held: &mut Option<Held>, object: Borrowed<'_, '_, PyAny>, old: &mut Vec<Held>) -> bool {
-    if held.as_ref().is_some_and(|held| held.object().as_ptr() == object.as_ptr()) {
+pub fn replace(torch: &Torch, held: &mut Option<Held>, object: Borrowed<'_, '_, PyAny>, old: &mut Vec<Held>) -> bool {
+    if held.as_mut().is_some_and(|held| held.meets(torch, object)) {
         return false;
     }
     old.extend(held.replace(Held::new(object.to_owned().unbind())));
@@ -119,9 +135,14 @@ pub fn replace(held: &mut Option<Held>, object: Borrowed<'_, '_, PyAny>, old: &m
 
 /// [`replace`] for what may not be there.
 #[inline]
-pub fn replace_optional(held: &mut Option<Held>, object: Option<Borrowed<'_, '_, PyAny>>, old: &mut Vec<Held>) -> bool {
+pub fn replace_optional(
+    torch: &Torch,
+    held: &mut Option<Held>,
+    object: Option<Borrowed<'_, '_, PyAny>>,
+    old: &mut Vec<Held>,
+) -> bool {
     match object {
-        Some(object) => replace(held, object, old),
+        Some(object) => replace(torch, held, object, old),
         None => {
             let was = held.take();
             let changed = was.is_some();

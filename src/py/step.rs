@@ -79,17 +79,22 @@ impl<R, const C: usize, const S: usize> Steps<R, C, S> {
         }
     }
 
-    /// Lets go of large tensors, and of those of parameters that took no part.
+    /// Lets go of large tensors, and forgets those of parameters that took no part.
     fn let_go(&mut self, old: &mut Vec<Held>) {
         for member in &mut self.members {
             let small = member.walk.as_ref().is_some_and(|walk| walk.len() <= SMALL);
-            if !(member.active && small) {
-                let before = old.len();
+            let before = old.len();
+            if !member.active {
                 old.extend(member.take());
                 if old.len() > before {
                     member.known = false;
-                    (self.kept, self.written) = (None, None);
+                    self.kept = None;
                 }
+            } else if !small {
+                member.let_go(old);
+            }
+            if old.len() > before {
+                self.written = None;
             }
         }
         old.clear();
@@ -175,11 +180,11 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                     any = true;
                     member.active = true;
                     member.fresh &= made;
-                    if replace(&mut member.grad, grad.as_borrowed(), old) {
+                    if replace(call.torch, &mut member.grad, grad.as_borrowed(), old) {
                         (member.known, member.new_grad) = (false, true);
                     }
                 }
-                let new_param = member.active && replace(&mut member.param, param.as_borrowed(), old);
+                let new_param = member.active && replace(call.torch, &mut member.param, param.as_borrowed(), old);
                 if new_param || member.active != was_active || member.group != index {
                     member.known &= !new_param;
                     (self.kept, self.written) = (None, None);
@@ -209,10 +214,11 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
     fn find_state(&mut self, call: &Call<'_>, made: bool, old: &mut Vec<Held>) -> Result<(), Stop> {
         self.table.read(call.state);
         for member in self.members.iter_mut().filter(|member| member.active) {
-            let (Some(known), Some(param)) = (&mut self.groups[member.group], &member.param) else { continue };
+            let param = member.param.as_ref().and_then(Held::object);
+            let (Some(known), Some(param)) = (&mut self.groups[member.group], param) else { continue };
             let found = if known.keys.names().is_empty() {
                 Some(Found::<S>::NONE)
-            } else if let Some(entry) = self.table.find(call.py, param.object(), &mut member.place) {
+            } else if let Some(entry) = self.table.find(call.py, param, &mut member.place) {
                 Found::read(entry, &mut known.keys, call.torch, &|| place(call, member.group, member.index))?
             } else {
                 None
@@ -222,9 +228,9 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             }
             member.fresh |= found.is_none();
             let found = found.unwrap_or(Found::<S>::NONE);
-            let mut changed = replace_optional(&mut member.state.step, found.step, old);
+            let mut changed = replace_optional(call.torch, &mut member.state.step, found.step, old);
             for (held, found) in member.state.slots.iter_mut().zip(found.slots) {
-                changed |= replace_optional(held, found, old);
+                changed |= replace_optional(call.torch, held, found, old);
             }
             if changed {
                 member.known = false;
@@ -240,8 +246,8 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         for member in self.members.iter_mut().filter(|member| member.active && !member.known) {
             let place = || place(call, member.group, member.index);
             let Some(param) = &mut member.param else { continue };
-            let was_known = param.is_known();
-            if !was_known {
+            let new_param = !param.is_known() && !param.is_again(py, torch)?;
+            if new_param {
                 self.kept = None;
                 param.know(py, torch, Role::Param, None, &place)?;
             }
@@ -250,7 +256,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             let slots = member.state.slots.iter_mut().zip(R::SLOTS);
             let slots = slots.filter_map(|(held, name)| Some((Role::State(name), held.as_mut()?)));
             for (role, held) in grad.chain(step).chain(slots) {
-                if !(was_known && held.is_known()) {
+                if new_param || !held.is_known() && !held.is_again(py, torch)? {
                     // Where the memory was is known to the step before no longer.
                     match role {
                         Role::Grad => member.new_grad = true,
@@ -288,18 +294,19 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
     fn make_state(&mut self, call: &Call<'_>) -> Result<(), Stop> {
         let mut made = Vec::new();
         for member in self.members.iter().filter(|member| member.active && member.fresh) {
-            let (Some(known), Some(param)) = (&mut self.groups[member.group], &member.param) else { continue };
+            let param = member.param.as_ref().and_then(Held::object);
+            let (Some(known), Some(param)) = (&mut self.groups[member.group], param) else { continue };
             let place = || place(call, member.group, member.index);
             let names = PyList::new(call.py, known.keys.objects())?;
             let group = call.param_groups.get_item(member.group)?;
-            let entry = call.new_state.call1((param.object(), group, names))?;
+            let entry = call.new_state.call1((param, group, names))?;
             // Read once here, so that an entry which is not in order is an error before any is entered.
             if Found::<S>::read(entry.as_borrowed(), &mut known.keys, call.torch, &place)?.is_none() {
                 let (name, found, expected) = ("entry", entry.to_string(), "a dict of all entries");
                 return Err(Error::StateType { place: place(), name, found, expected }.into());
             }
             // A lookup by subscript, which makes the (still empty) entry of a defaultdict.
-            made.push((call.state.as_any().get_item(param.object())?, entry));
+            made.push((call.state.as_any().get_item(param)?, entry));
         }
         for (into, entry) in made {
             into.call_method1(intern!(call.py, "update"), (entry,))?;
@@ -315,7 +322,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             for member in self.members.iter().filter(|member| member.active) {
                 let grad = member.grad.iter().filter(|_| with_grad);
                 for held in member.param.iter().chain(member.state.all()).chain(grad) {
-                    tensors.push(held.object());
+                    tensors.extend(held.object());
                     tensors.extend(held.local());
                 }
             }

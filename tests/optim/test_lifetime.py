@@ -99,3 +99,31 @@ def test_the_last_reference_may_go_during_a_step():
     for _ in range(3):
         optimizer.step()
     assert [int(entry["step"]) for entry in optimizer.state.values()] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("role", ["state", "grad"])
+def test_another_tensor_at_the_address_of_a_large_one(role):
+    """A plan knows a large tensor again by its address and its memory; a lazy negative has both."""
+    param = torch.nn.Parameter(torch.ones(5000))
+    param.grad = torch.ones(5000)
+    optimizer = optim.SGD([param], lr=0.1, momentum=0.9)
+    optimizer.step()
+    optimizer.step()
+    assert optimizer.last_path == "fused"
+    entry = optimizer.state[param]
+    value = entry["momentum_buffer"] if role == "state" else param.grad
+    memory, address = value.detach(), id(value)
+    if role == "state":
+        entry["momentum_buffer"] = None
+    else:
+        param.grad = None
+    del value
+    negative = torch._neg_view(memory)
+    if id(negative) != address:
+        pytest.skip("the interpreter made the new tensor at another address")
+    if role == "state":
+        entry["momentum_buffer"] = negative
+    else:
+        param.grad = negative
+    optimizer.step()
+    assert "negative view" in optimizer.last_path
