@@ -12,7 +12,7 @@ HAS_TORCH := $(ENV)/.torch-$(TORCH)
 INSTALLED := $(ENV)/.installed
 SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 
-.PHONY: all lint sanitize test test-rust test-python test-torch demo bench wheel clean tools tools-test
+.PHONY: all lint sanitize valgrind test test-rust test-python test-torch demo bench wheel clean tools tools-test
 .DELETE_ON_ERROR:
 # Several recipes install into one environment.
 .NOTPARALLEL:
@@ -82,6 +82,10 @@ lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test
 ## AddressSanitizer and ThreadSanitizer over the Rust tests (x86-64 and AArch64 Linux; a few minutes).
 sanitize: | tools-test
 	bash tests/sanitize/run.sh
+
+## valgrind over the Python entry points (x86-64 Linux; about six minutes).
+valgrind: $(INSTALLED)
+	bash tests/sanitize/valgrind.sh $(PY)
 
 ## Benchmarks: against torch (a step, training, memory), and of the loop alone.
 bench: $(INSTALLED) $(ENV)/.extra-demo

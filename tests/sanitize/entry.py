@@ -1,0 +1,91 @@
+"""Steps through every entry of the native module, for memcheck (`make valgrind`)."""
+
+import ctypes
+import gc
+import pickle
+import sys
+
+import torch
+
+from torchpace import optim
+
+OPTIMIZERS = {
+    optim.Adam: {"amsgrad": True, "weight_decay": 0.1},
+    optim.AdamW: {"maximize": True},
+    optim.SGD: {"momentum": 0.9, "nesterov": True},
+    optim.RMSprop: {"centered": True, "momentum": 0.9},
+    optim.Adagrad: {"lr_decay": 0.1},
+}
+
+
+def one_too_long():
+    """A gradient of one element more than was allocated."""
+    malloc = ctypes.CDLL(None).malloc
+    malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    memory = malloc(32 * 4)
+    ctypes.memset(memory, 0, 32 * 4)
+    param = torch.zeros(33, requires_grad=True)
+    param.grad = torch.frombuffer((ctypes.c_float * 33).from_address(memory), dtype=torch.float32)
+    optim.SGD([param], 0.1).step()
+
+
+def tensors():
+    """Parameters with gradients: dense, strided, of all types, of many sizes, one without a gradient."""
+    params = [torch.ones(size) for size in (0, 1, 5, 33, 1000, 5000)]
+    params += [torch.ones(33, dtype=dtype) for dtype in (torch.bfloat16, torch.half, torch.double, torch.cfloat)]
+    params += [torch.ones(7, 10)[:, ::2], torch.ones(7, 5).t(), torch.ones(())]
+    for param in params:
+        param.requires_grad_().grad = torch.full_like(param, 0.5)
+    params[-2].grad = torch.ones(5, 1).expand(5, 7)
+    return [*params, torch.ones(3, requires_grad=True)]
+
+
+def fails(step):
+    try:
+        step()
+    except (RuntimeError, TypeError, KeyError, ValueError):
+        return
+    raise AssertionError("no error")
+
+
+def steps(kind, options):
+    params = tensors()
+    groups = [{"params": params[::2]}, {"params": params[1::2], "lr": 0.01}]
+    optimizer = kind(groups, lr=0.1, **options)
+    for _ in range(3):
+        optimizer.step()
+        assert optimizer.last_path == "fused", optimizer.last_path
+    # Gradients anew, one gone, one more; a closure; clipped; the state loaded; the plan dropped.
+    for param in params:
+        param.grad = None if param.grad is None else param.grad.clone()
+    params[3].grad, params[-1].grad = None, torch.ones(3)
+    optimizer.step(lambda: 1.0)
+    for group in optimizer.param_groups:
+        group["max_grad_norm"], group["clip_value"] = 0.5, 0.01
+    optimizer.step()
+    assert optimizer.grad_norm is not None
+    optimizer.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
+    optimizer.step()
+    optimizer._plan = None
+    gc.collect()
+    optimizer.step()
+    # What is wrong, at each place where it is found.
+    optimizer.param_groups[1]["lr"] = "much"
+    fails(optimizer.step)
+    optimizer.param_groups[1]["lr"] = 0.1
+    name = next(name for name, slot in optimizer.state[params[4]].items() if name != "step" and slot is not None)
+    for wrong in (3, torch.ones(2), torch.ones(1000, dtype=torch.int32)):
+        right, optimizer.state[params[4]][name] = optimizer.state[params[4]][name], wrong
+        fails(optimizer.step)
+        optimizer.state[params[4]][name] = right
+    optimizer.step()
+    assert optimizer.last_path == "fused", optimizer.last_path
+
+
+if sys.argv[1:] == ["planted"]:
+    one_too_long()
+else:
+    for kind, options in OPTIMIZERS.items():
+        steps(kind, options)
+    gc.collect()
+    print("all steps taken")
