@@ -1,4 +1,5 @@
 //! How numbers are kept in memory, and what they are computed in.
+#![allow(unsafe_code)]
 
 use super::isa::Registers;
 use super::pack::Vector;
@@ -19,11 +20,33 @@ pub(super) trait Element: Copy {
     type Compute: Float;
     /// Zero.
     const ZERO: Self;
-    /// Whether it lies in memory as it is computed in. Then 32 at a time are faster than 16, else slower (measured).
+    /// Whether it lies in memory as it is computed in.
     const AS_COMPUTED: bool;
     fn widen(self) -> Self::Compute;
     /// The nearest element, ties to even.
     fn narrow(value: Self::Compute) -> Self;
+
+    /// `L` elements, in an order of its own that [`store_all`](Element::store_all) undoes.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be readable for `L` elements. It may be unaligned.
+    #[inline(always)]
+    unsafe fn load_all<const L: usize>(from: *const Self) -> [Self::Compute; L] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[Self; L]>().read_unaligned() }.map(Self::widen)
+    }
+
+    /// Writes `L` elements in the order of [`load_all`](Element::load_all).
+    ///
+    /// # Safety
+    ///
+    /// `to` must be writable for `L` elements. It may be unaligned.
+    #[inline(always)]
+    unsafe fn store_all<const L: usize>(to: *mut Self, lanes: &[Self::Compute; L]) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[Self; L]>().write_unaligned(lanes.map(Self::narrow)) };
+    }
 }
 
 /// A 16-bit floating-point number of IEEE 754.
@@ -69,6 +92,34 @@ macro_rules! as_it_is {
 as_it_is!(f32, F32x16, F32x32);
 as_it_is!(f64, F64x16, F64x32);
 
+/// Elements of 16 bits by pairs: the first ones of all, then the second ones. Each then lies in a word of its own as it
+/// comes from memory, and none has to be moved to another.
+macro_rules! by_pairs {
+    () => {
+        #[inline(always)]
+        unsafe fn load_all<const L: usize>(from: *const Self) -> [f32; L] {
+            let mut lanes = [0.0; L];
+            for k in 0..L / 2 {
+                // SAFETY: the caller's promise, for the elements 2k and 2k + 1.
+                let pair = unsafe { from.cast::<u32>().add(k).read_unaligned() };
+                lanes[k] = Self(pair as u16).widen();
+                lanes[L / 2 + k] = Self((pair >> 16) as u16).widen();
+            }
+            lanes
+        }
+
+        #[inline(always)]
+        unsafe fn store_all<const L: usize>(to: *mut Self, lanes: &[f32; L]) {
+            for k in 0..L / 2 {
+                let (first, second) = (Self::narrow(lanes[k]).0, Self::narrow(lanes[L / 2 + k]).0);
+                let pair = u32::from(first) | u32::from(second) << 16;
+                // SAFETY: the caller's promise, for the elements 2k and 2k + 1.
+                unsafe { to.cast::<u32>().add(k).write_unaligned(pair) };
+            }
+        }
+    };
+}
+
 // Both conversions compute every case and choose, without a branch: so they vectorise, which those of the crate `half`
 // do not. Its tests below are exhaustive.
 
@@ -76,6 +127,8 @@ impl Element for Bf16 {
     type Compute = f32;
     const ZERO: Self = Self(0);
     const AS_COMPUTED: bool = false;
+
+    by_pairs!();
 
     #[inline(always)]
     fn widen(self) -> f32 {
@@ -95,6 +148,8 @@ impl Element for F16 {
     type Compute = f32;
     const ZERO: Self = Self(0);
     const AS_COMPUTED: bool = false;
+
+    by_pairs!();
 
     #[inline(always)]
     fn widen(self) -> f32 {

@@ -27,7 +27,7 @@ pub(super) unsafe fn load<E: Element, const L: usize>(from: *const E, count: usi
     lanes
 }
 
-/// [`load`] into registers.
+/// [`load`] into registers; all `L` in the order of [`Element::load_all`], which is the same for all tensors of a type.
 ///
 /// # Safety
 ///
@@ -39,7 +39,13 @@ pub(super) unsafe fn load_vector<E: Element, V: Vector<E::Compute, L>, const L: 
 ) -> V {
     // SAFETY: the caller's promise; a vector is its numbers in memory.
     unsafe {
-        if E::AS_COMPUTED && count == L { from.cast::<V>().read_unaligned() } else { V::from_lanes(load(from, count)) }
+        if count != L {
+            V::from_lanes(load(from, count))
+        } else if E::AS_COMPUTED {
+            from.cast::<V>().read_unaligned()
+        } else {
+            V::from_lanes(E::load_all(from))
+        }
     }
 }
 
@@ -56,10 +62,12 @@ pub(super) unsafe fn store_vector<E: Element, V: Vector<E::Compute, L>, const L:
 ) {
     // SAFETY: the caller's promise; a vector is its numbers in memory.
     unsafe {
-        if E::AS_COMPUTED && count == L {
+        if count != L {
+            store(to, &vector.lanes(), count);
+        } else if E::AS_COMPUTED {
             to.cast::<V>().write_unaligned(vector);
         } else {
-            store(to, &vector.lanes(), count);
+            E::store_all(to, &vector.lanes());
         }
     }
 }

@@ -47,11 +47,9 @@ impl<E: Element, R: Rule<C, S>, const C: usize, const S: usize> Kernel for Sweep
         let mut at = 0;
         // SAFETY: in each block, `at + count <= len`.
         unsafe {
-            if E::AS_COMPUTED {
-                while run.len - at >= 32 {
-                    block::<E, <E::Compute as Float>::In32<G>, R, C, S, 32>(rule, coeffs, treatment, &run, at, 32);
-                    at += 32;
-                }
+            while run.len - at >= 32 {
+                block::<E, <E::Compute as Float>::In32<G>, R, C, S, 32>(rule, coeffs, treatment, &run, at, 32);
+                at += 32;
             }
             while run.len - at >= 16 {
                 block::<E, <E::Compute as Float>::In16<G>, R, C, S, 16>(rule, coeffs, treatment, &run, at, 16);
