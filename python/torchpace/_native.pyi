@@ -3,9 +3,14 @@ from typing import Any, final
 
 from torch import Tensor
 
-__all__ = ["Plan", "__version__"]
+__all__ = ["Formula", "Plan", "__version__", "advance"]
 
 __version__: str
+
+def advance(scheduler: Any) -> bool: ...
+@final
+class Formula:
+    def __new__(cls, name: str) -> Formula: ...
 
 @final
 class Plan:
