@@ -102,7 +102,9 @@ class Schedule:
     inner: tuple["Schedule", ...] = ()
 
     def __str__(self):
-        return " ".join([self.scheduler, *(f"{name}={value}" for name, value in self.options.items()), *map(str, self.inner)])
+        return " ".join(
+            [self.scheduler, *(f"{name}={value}" for name, value in self.options.items()), *map(str, self.inner)]
+        )
 
     def make(self, library, optimizer, **more):
         """The scheduler of `library`, OURS or TORCHS."""

@@ -8,6 +8,7 @@ __all__ = ["Formula", "Plan", "__version__", "advance"]
 __version__: str
 
 def advance(scheduler: Any) -> bool: ...
+
 @final
 class Formula:
     def __new__(cls, name: str) -> Formula: ...

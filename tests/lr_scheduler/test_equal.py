@@ -14,16 +14,18 @@ from torchpace import _native
 each = pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
 
 
-@pytest.fixture(autouse=True)
-def _no_warnings(recwarn):
-    """Schedulers are stepped without their optimizer here; tests/lr_scheduler/test_dropin.py looks at warnings."""
+# Schedulers are stepped without their optimizer here; test_dropin.py looks at warnings.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def pair(schedule, **options):
     optimizers = cases.scheduled(**options), cases.scheduled(**options)
     for optimizer in optimizers:
         optimizer._opt_called = True
-    return [(schedule.make(library, optimizer), optimizer) for library, optimizer in zip((OURS, TORCHS), optimizers)]
+    return [
+        (schedule.make(library, optimizer), optimizer)
+        for library, optimizer in zip((OURS, TORCHS), optimizers, strict=True)
+    ]
 
 
 def plain(state):
@@ -35,7 +37,6 @@ def plain(state):
     return getattr(state, "__name__", state)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @each
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 def test_ten_thousand_steps(schedule, optimizer):
@@ -55,7 +56,6 @@ def test_ten_thousand_steps(schedule, optimizer):
     assert list(ours.state_dict()) == list(theirs.state_dict())
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @each
 def test_the_types_of_what_is_kept(schedule):
     (ours, _), (theirs, _) = pair(schedule)
@@ -66,7 +66,6 @@ def test_the_types_of_what_is_kept(schedule):
     assert {key: type(value) for key, value in vars(ours).items() if key in types} == types
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @each
 def test_tensor_lr(schedule):
     (ours, our_optimizer), (theirs, their_optimizer) = pair(schedule, lr=torch.tensor(0.1))
@@ -79,7 +78,6 @@ def test_tensor_lr(schedule):
     assert not any(a is b for a, b in zip(ours.get_last_lr(), tensors, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @each
 def test_integer_lr(schedule):
     (ours, our_optimizer), (theirs, their_optimizer) = pair(schedule, lr=1, groups=2)
@@ -91,7 +89,6 @@ def test_integer_lr(schedule):
         assert repr(cases.settings(our_optimizer)) == repr(cases.settings(their_optimizer))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_three_betas():
     schedule = cases.Schedule("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 5})
     (ours, our_optimizer), (theirs, their_optimizer) = pair(schedule, optimizer="Adam")
@@ -181,10 +178,10 @@ moves = st.one_of(
 )
 
 
-def outcome(call):
+def outcome(call, *arguments):
     """What a call gives, or the error that it raises."""
     try:
-        return call()
+        return call(*arguments)
     except Exception as error:
         return type(error), str(error)
 
@@ -205,7 +202,6 @@ def move(kind, value, scheduler, optimizer, other):
         setattr(scheduler, kind, value)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @given(
     schedule=st.one_of(SCHEDULES),
     moves=st.lists(moves, max_size=9),
@@ -218,7 +214,7 @@ def test_any_arguments_and_any_interleaving(schedule, moves, lr, optimizer):
     for library in (OURS, TORCHS):
         set_up = cases.scheduled(optimizer, lr=lr.clone() if isinstance(lr, torch.Tensor) else lr)
         set_up._opt_called = True
-        made.append((outcome(lambda library=library, set_up=set_up: schedule.make(library, set_up)), set_up))
+        made.append((outcome(schedule.make, library, set_up), set_up))
     (ours, our_optimizer), (theirs, their_optimizer) = made
     if isinstance(theirs, tuple):
         assert ours == theirs
@@ -226,8 +222,8 @@ def test_any_arguments_and_any_interleaving(schedule, moves, lr, optimizer):
     for kind, value in moves:
         # Taken before: a load takes what the other one has.
         our_state, their_state = ours.state_dict(), theirs.state_dict()
-        result = outcome(lambda: move(kind, value, ours, our_optimizer, their_state))
-        assert result == outcome(lambda: move(kind, value, theirs, their_optimizer, our_state))
+        result = outcome(move, kind, value, ours, our_optimizer, their_state)
+        assert result == outcome(move, kind, value, theirs, their_optimizer, our_state)
         # As text, in which NaN equals NaN.
         assert repr(cases.settings(our_optimizer)) == repr(cases.settings(their_optimizer))
         assert repr(plain(ours.state_dict())) == repr(plain(theirs.state_dict()))
@@ -235,7 +231,6 @@ def test_any_arguments_and_any_interleaving(schedule, moves, lr, optimizer):
             return
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @given(
     mode=st.sampled_from(["min", "max"]),
     threshold_mode=st.sampled_from(["rel", "abs"]),

@@ -8,8 +8,8 @@ from torch import optim as _torch
 from torch.optim import *  # noqa: F403
 
 # By their full names: `from torchpace.optim import ...` finds the names that came from torch.
-import torchpace.optim.lr_scheduler as lr_scheduler
-import torchpace.optim.swa_utils as swa_utils
+import torchpace.optim.lr_scheduler as lr_scheduler  # type: ignore[no-redef]
+import torchpace.optim.swa_utils as swa_utils  # type: ignore[no-redef]
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamw import AdamW

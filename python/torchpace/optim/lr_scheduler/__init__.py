@@ -7,11 +7,19 @@ Every name of torch's module is here. Each class subclasses torch's of that name
 from torch.optim.lr_scheduler import *  # noqa: F403
 from torch.optim.lr_scheduler import __all__ as __all__
 
-from torchpace.optim.lr_scheduler._base import LRScheduler
-from torchpace.optim.lr_scheduler.compose import ChainedScheduler, SequentialLR
-from torchpace.optim.lr_scheduler.cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
-from torchpace.optim.lr_scheduler.cycle import CyclicLR, OneCycleLR
-from torchpace.optim.lr_scheduler.lambdas import LambdaLR, MultiplicativeLR
-from torchpace.optim.lr_scheduler.plateau import ReduceLROnPlateau
-from torchpace.optim.lr_scheduler.ramp import ConstantLR, LinearLR, PolynomialLR
-from torchpace.optim.lr_scheduler.steps import ExponentialLR, MultiStepLR, StepLR
+from torchpace.optim.lr_scheduler._base import LRScheduler as LRScheduler
+from torchpace.optim.lr_scheduler.compose import ChainedScheduler as ChainedScheduler
+from torchpace.optim.lr_scheduler.compose import SequentialLR as SequentialLR
+from torchpace.optim.lr_scheduler.cosine import CosineAnnealingLR as CosineAnnealingLR
+from torchpace.optim.lr_scheduler.cosine import CosineAnnealingWarmRestarts as CosineAnnealingWarmRestarts
+from torchpace.optim.lr_scheduler.cycle import CyclicLR as CyclicLR
+from torchpace.optim.lr_scheduler.cycle import OneCycleLR as OneCycleLR
+from torchpace.optim.lr_scheduler.lambdas import LambdaLR as LambdaLR
+from torchpace.optim.lr_scheduler.lambdas import MultiplicativeLR as MultiplicativeLR
+from torchpace.optim.lr_scheduler.plateau import ReduceLROnPlateau as ReduceLROnPlateau
+from torchpace.optim.lr_scheduler.ramp import ConstantLR as ConstantLR
+from torchpace.optim.lr_scheduler.ramp import LinearLR as LinearLR
+from torchpace.optim.lr_scheduler.ramp import PolynomialLR as PolynomialLR
+from torchpace.optim.lr_scheduler.steps import ExponentialLR as ExponentialLR
+from torchpace.optim.lr_scheduler.steps import MultiStepLR as MultiStepLR
+from torchpace.optim.lr_scheduler.steps import StepLR as StepLR

@@ -9,7 +9,7 @@ from typing import Any, SupportsFloat, cast
 from torch.optim import Optimizer, lr_scheduler
 
 from torchpace._native import Formula, advance
-from torchpace.optim.lr_scheduler._base import LRScheduler, quiet, to_initial_lr
+from torchpace.optim.lr_scheduler._base import LRScheduler, copied, quiet, to_initial_lr
 
 
 class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
@@ -25,8 +25,8 @@ class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
 
     Raises:
         ValueError: there are no schedulers, one is of another optimizer, or there are too many or too few milestones.
-        TypeError: a scheduler has no ``optimizer``, or :meth:`step` lacks the metric that the scheduler whose turn it is
-            needs.
+        TypeError: a scheduler has no ``optimizer``, or :meth:`step` lacks the metric that the scheduler whose turn it
+            is needs.
 
     Matches torch: to the bit, at every step.
 
@@ -34,7 +34,8 @@ class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
     rate and inner counts are right; torch begins at the first one's step 0 and counts from n + 1. A
     `ReduceLROnPlateau` may be among the schedulers: ``step(metrics)`` hands the metric on to it. It begins with the
     learning rate that it finds; from its milestone on every step needs a metric, before it none. While steps are made
-    up for, it is passed over. Groups may be added later, as far as the schedulers allow it.
+    up for, it is passed over. A sequence or chain may begin at a milestone, from its step 0; torch raises there. Groups
+    may be added later.
 
     Example:
         >>> import torch
@@ -67,12 +68,11 @@ class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
         steps = self.last_epoch
         to_initial_lr(self.optimizer)
         for scheduler in self._schedulers:
-            _restart(scheduler)
+            _rewind(scheduler)
         first = self._schedulers[bisect_right(self._milestones, 0)]
         self.last_epoch = 0
         with quiet(self.optimizer):
-            if not takes_metrics(first):
-                first._initial_step()
+            _begin(first)
             self._last_lr = first.get_last_lr()
             for _ in range(steps):
                 if takes_metrics(self._schedulers[bisect_right(self._milestones, self.last_epoch + 1)]):
@@ -80,7 +80,15 @@ class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
                 else:
                     self.step()
 
-    def step(self, metrics: SupportsFloat | None = None) -> None:  # type: ignore[override]
+    def recursive_undo(self, sched: Any = None) -> None:
+        """Undo the steps that the schedulers made when they were made; of a plateau there is none."""
+        if not isinstance(sched, lr_scheduler.ReduceLROnPlateau):
+            super().recursive_undo(sched)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        _begin_anew(self)
+
+    def step(self, metrics: SupportsFloat | None = None) -> None:
         """Set the learning rates of the next step.
 
         Args:
@@ -91,7 +99,7 @@ class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
                 scheduler ever needs it.
         """
         if metrics is not None and not takes_metrics(self):
-            lr_scheduler.SequentialLR.step(self, metrics)  # type: ignore[call-arg]  # torch's error
+            lr_scheduler.SequentialLR.step(self, metrics)  # type: ignore[call-arg]  # raises
         if advance(self):
             return
         scheduler = self._schedulers[bisect_right(self._milestones, self.last_epoch + 1)]
@@ -118,7 +126,7 @@ class ChainedScheduler(LRScheduler, lr_scheduler.ChainedScheduler):
     Matches torch: to the bit, at every step.
 
     Differs from torch: a `ReduceLROnPlateau` may be among the schedulers: ``step(metrics)`` hands the metric on to it,
-    and then every step needs one. Groups may be added later, as far as the schedulers allow it.
+    and then every step needs one. Groups may be added later.
 
     Example:
         >>> import torch
@@ -138,7 +146,10 @@ class ChainedScheduler(LRScheduler, lr_scheduler.ChainedScheduler):
         super().__init__(_accepted(schedulers), optimizer)
         self._schedulers = schedulers
 
-    def step(self, metrics: SupportsFloat | None = None) -> None:  # type: ignore[override]
+    def _update_lr(self, epoch: int | None = None) -> None:
+        _begin_anew(self)
+
+    def step(self, metrics: SupportsFloat | None = None) -> None:
         """Set the learning rates of the next step.
 
         Args:
@@ -149,7 +160,7 @@ class ChainedScheduler(LRScheduler, lr_scheduler.ChainedScheduler):
                 has made a step then.
         """
         if metrics is not None and not takes_metrics(self):
-            lr_scheduler.ChainedScheduler.step(self, metrics)  # type: ignore[call-arg]  # torch's error
+            lr_scheduler.ChainedScheduler.step(self, metrics)  # type: ignore[call-arg]  # raises
         if advance(self):
             return
         if not takes_metrics(self):
@@ -162,40 +173,62 @@ class ChainedScheduler(LRScheduler, lr_scheduler.ChainedScheduler):
                 cast(Any, scheduler).step(metrics)
             else:
                 scheduler.step()
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self._last_lr = [copied(group["lr"]) for group in self.optimizer.param_groups]
 
 
 class _StandIn:
-    """Takes a ReduceLROnPlateau's place while torch's constructors look at the schedulers, which they refuse it among."""
+    """Takes the place of a scheduler with a plateau while torch's constructors, which refuse one, look at it."""
 
-    def __init__(self, scheduler: lr_scheduler.ReduceLROnPlateau) -> None:
+    def __init__(self, scheduler: Any) -> None:
         self.optimizer = scheduler.optimizer
-        self._plateau = scheduler
+        self._scheduler = scheduler
 
     def _initial_step(self) -> None:
-        """Leave the learning rates as they are."""
+        _begin(self._scheduler)
 
     def get_last_lr(self) -> list[Any]:
-        return self._plateau.get_last_lr()
+        return [copied(group["lr"]) for group in self.optimizer.param_groups]
 
 
 def _accepted(schedulers: Any) -> Any:
     """The schedulers as torch's constructors accept them."""
-    plateau = lr_scheduler.ReduceLROnPlateau
-    if not any(isinstance(scheduler, plateau) for scheduler in schedulers):
+    if not any(map(takes_metrics, schedulers)):
         return schedulers
-    return [_StandIn(scheduler) if isinstance(scheduler, plateau) else scheduler for scheduler in schedulers]
+    return [_StandIn(scheduler) if takes_metrics(scheduler) else scheduler for scheduler in schedulers]
 
 
-def _restart(scheduler: Any) -> None:
+def _rewind(scheduler: Any) -> None:
     """Put a scheduler before its step 0."""
     if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
         return
-    if hasattr(scheduler, "_schedulers"):
-        for inner in scheduler._schedulers:
-            _restart(inner)
-    else:
+    for inner in getattr(scheduler, "_schedulers", ()):
+        _rewind(inner)
+    if not isinstance(scheduler, lr_scheduler.ChainedScheduler):  # which does not count
         scheduler.last_epoch = -1
+
+
+def _begin(scheduler: Any) -> None:
+    """Make a scheduler's step 0, on groups that have their first learning rates."""
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+        scheduler._last_lr = [copied(group["lr"]) for group in scheduler.optimizer.param_groups]
+        return
+    _rewind(scheduler)
+    if isinstance(scheduler, lr_scheduler.SequentialLR):
+        scheduler.last_epoch = 0
+        _begin(scheduler._schedulers[bisect_right(scheduler._milestones, 0)])
+    elif isinstance(scheduler, lr_scheduler.ChainedScheduler):
+        for inner in scheduler._schedulers:
+            _begin(inner)
+    else:
+        scheduler._initial_step()
+        return
+    scheduler._last_lr = [copied(group["lr"]) for group in scheduler.optimizer.param_groups]
+
+
+def _begin_anew(scheduler: Any) -> None:
+    """Begin at step 0, in the turn of a scheduler of schedulers that stands in a sequence."""
+    to_initial_lr(scheduler.optimizer)
+    _begin(scheduler)
 
 
 def takes_metrics(scheduler: Any) -> bool:

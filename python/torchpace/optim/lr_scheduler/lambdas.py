@@ -26,8 +26,8 @@ class LambdaLR(LRScheduler, lr_scheduler.LambdaLR):
         TypeError: ``optimizer`` is no optimizer.
         KeyError: ``last_epoch >= 0`` and a group lacks ``initial_lr``.
 
-    Matches torch: to the bit, at every step. Functions and lambdas stay out of ``state_dict``; of other callables it has
-    their ``__dict__``.
+    Matches torch: to the bit, at every step. Functions and lambdas stay out of ``state_dict``; of other callables it
+    has their ``__dict__``.
 
     Differs from torch: a group added later takes the last group's function, times its own learning rate; torch raises.
 
@@ -64,8 +64,8 @@ class MultiplicativeLR(LRScheduler, lr_scheduler.MultiplicativeLR):
         TypeError: ``lr_lambda`` is not callable, or ``optimizer`` no optimizer.
         KeyError: ``last_epoch >= 0`` and a group lacks ``initial_lr``.
 
-    Matches torch: to the bit, at every step. Functions and lambdas stay out of ``state_dict``; of other callables it has
-    their ``__dict__``.
+    Matches torch: to the bit, at every step. Functions and lambdas stay out of ``state_dict``; of other callables it
+    has their ``__dict__``.
 
     Differs from torch: with ``last_epoch=n`` the functions are called for the steps 1 to n + 1, and the learning rate
     becomes that of step n + 1 of a run from ``initial_lr``; torch keeps the one it finds. A group added later takes the
