@@ -20,7 +20,7 @@ import torchpace
 from torchpace.optim import lr_scheduler, swa_utils
 
 ROUNDS = 9  # at the least
-STEPS = 1000  # a turn
+STEPS = 300  # a turn
 MANY = 10**9  # more than any run makes
 
 OURS = SimpleNamespace(**vars(lr_scheduler), SWALR=swa_utils.SWALR)

@@ -3,11 +3,12 @@ from typing import Any, final
 
 from torch import Tensor
 
-__all__ = ["Formula", "Plan", "__version__", "advance"]
+__all__ = ["Formula", "Plan", "__version__", "advance", "observe"]
 
 __version__: str
 
 def advance(scheduler: Any) -> bool: ...
+def observe(scheduler: Any, metrics: Any) -> bool: ...
 
 @final
 class Formula:

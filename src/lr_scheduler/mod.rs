@@ -8,6 +8,7 @@
 
 pub mod cosine;
 pub mod cycle;
+pub mod plateau;
 pub mod ramp;
 pub mod steps;
 pub mod swa;

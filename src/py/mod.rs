@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 #[pymodule(name = "_native")]
 mod native {
     #[pymodule_export]
-    use super::lr_scheduler::{Formula, advance};
+    use super::lr_scheduler::{Formula, advance, observe};
     #[pymodule_export]
     use super::plan::Plan;
 

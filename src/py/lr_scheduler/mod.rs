@@ -3,6 +3,7 @@
 mod fields;
 mod formulas;
 mod lambdas;
+mod plateau;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -33,6 +34,8 @@ enum Way {
     Sequence,
     /// As several schedulers, one after the other.
     Chain,
+    /// From a metric.
+    Plateau,
 }
 
 #[pymethods]
@@ -55,6 +58,7 @@ impl Formula {
             "MultiplicativeLR" => Way::Functions(lambdas::Times::Last),
             "SequentialLR" => Way::Sequence,
             "ChainedScheduler" => Way::Chain,
+            "ReduceLROnPlateau" => Way::Plateau,
             _ => return Err(PyValueError::new_err(format!("no scheduler is named {name:?}"))),
         };
         Ok(Self { way })
@@ -65,17 +69,28 @@ impl Formula {
 #[pyfunction]
 pub fn advance(scheduler: &Bound<'_, PyAny>) -> PyResult<bool> {
     let (Some(way), Some(fields)) = (way(scheduler), Fields::of(scheduler)) else { return Ok(false) };
+    Ok(run(scheduler.py(), way, &fields)?.is_some())
+}
+
+/// Makes the step of a `ReduceLROnPlateau` on a metric, if it is torch's and reduces nothing; else nothing was written.
+#[pyfunction]
+pub fn observe(scheduler: &Bound<'_, PyAny>, metrics: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let (Some(Way::Plateau), Some(fields)) = (way(scheduler), Fields::of(scheduler)) else { return Ok(false) };
+    Ok(plateau::step(scheduler.py(), &fields, metrics)?.is_some())
+}
+
+fn run<'py>(py: Python<'py>, way: Way, fields: &Fields<'py>) -> PyResult<Option<()>> {
     if !fields.untouched() {
-        return Ok(false);
+        return Ok(None);
     }
-    let done = match way {
-        Way::Numbers(formula) => numbers(scheduler.py(), &fields, formula, true)?,
-        Way::Uncounted(formula) => numbers(scheduler.py(), &fields, formula, false)?,
-        Way::Functions(times) => lambdas::step(scheduler.py(), &fields, times)?,
-        Way::Sequence => sequence(scheduler.py(), &fields)?,
-        Way::Chain => chain(scheduler.py(), &fields)?,
-    };
-    Ok(done.is_some())
+    match way {
+        Way::Numbers(formula) => numbers(py, fields, formula, true),
+        Way::Uncounted(formula) => numbers(py, fields, formula, false),
+        Way::Functions(times) => lambdas::step(py, fields, times),
+        Way::Sequence => sequence(py, fields),
+        Way::Chain => chain(py, fields),
+        Way::Plateau => Ok(None), // it needs a metric
+    }
 }
 
 fn way(scheduler: &Bound<'_, PyAny>) -> Option<Way> {
@@ -141,20 +156,25 @@ fn sequence<'py>(py: Python<'py>, fields: &Fields<'py>) -> PyResult<Option<()>> 
     let plan = || {
         let epoch = fields.int(intern!(py, "last_epoch"))? + 1;
         let milestones = fields.get(intern!(py, "_milestones"))?.cast_into_exact::<PyList>().ok()?;
-        let milestones: Vec<i64> = milestones.iter().map(|milestone| fields::int(&milestone)).collect::<Option<_>>()?;
-        let turn = milestones.partition_point(|&milestone| milestone <= epoch);
-        let sorted = milestones.is_sorted();
-        let begins = turn > 0 && milestones[turn - 1] == epoch;
-        let child = if sorted && !begins { schedulers(py, fields)?.into_iter().nth(turn)? } else { return None };
-        Some((epoch, Fields::of(&child)?, child))
+        let (mut turn, mut before) = (0, i64::MIN);
+        for milestone in &milestones {
+            let milestone = fields::int(&milestone)?;
+            if milestone < before || milestone == epoch {
+                return None;
+            }
+            turn += usize::from(milestone < epoch);
+            before = milestone;
+        }
+        let schedulers = fields.get(intern!(py, "_schedulers"))?;
+        let child = schedulers.cast_exact::<PyList>().ok()?.get_item(turn).ok()?;
+        Some((epoch, way(&child)?, Fields::of(&child)?))
     };
-    let Some((epoch, child_fields, child)) = plan() else { return Ok(None) };
-    if !advance(&child)? {
+    let Some((epoch, way, child)) = plan() else { return Ok(None) };
+    if run(py, way, &child)?.is_none() {
         return Ok(None);
     }
-    let last = child_fields.get(intern!(py, "_last_lr"));
     fields.set(intern!(py, "last_epoch"), epoch)?;
-    fields.set(intern!(py, "_last_lr"), last)?;
+    fields.set(intern!(py, "_last_lr"), child.get(intern!(py, "_last_lr")))?;
     Ok(Some(()))
 }
 

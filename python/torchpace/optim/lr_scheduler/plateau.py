@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsFloat
 
 from torch.optim import lr_scheduler
 
+from torchpace._native import Formula, observe
 from torchpace.optim.lr_scheduler._base import LRScheduler
 
 
@@ -29,7 +30,7 @@ class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
             there are groups.
         TypeError: ``optimizer`` is no optimizer.
 
-    Matches torch: to the bit, at every step, which is torch's own.
+    Matches torch: to the bit, at every step.
 
     Differs from torch: a group added later has the last group's ``min_lr``, where those were a list; torch raises. It
     may stand in a :class:`SequentialLR` or :class:`ChainedScheduler`.
@@ -45,8 +46,20 @@ class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
         [0.5]
     """
 
-    # No layer of ours above it: nothing there is to gain.
-    step = lr_scheduler.ReduceLROnPlateau.step  # type: ignore[assignment]
+    _formula = Formula("ReduceLROnPlateau")
+
+    def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Take the metric of a step, and reduce the learning rates where it is time to.
+
+        Args:
+            metrics: a number, or a tensor of one element.
+            epoch: the number of the step; deprecated in torch (default: None).
+
+        Raises:
+            TypeError, ValueError: ``metrics`` is no number.
+        """
+        if epoch is not None or not observe(self, metrics):
+            lr_scheduler.ReduceLROnPlateau.step(self, metrics, epoch)
 
     def _reduce_lr(self, epoch: Any) -> None:
         missing = len(self.optimizer.param_groups) - len(self.min_lrs)
