@@ -297,7 +297,8 @@ def test_a_function_that_raises_leaves_what_torch_leaves():
 
     states = []
     for library in (OURS, TORCHS):
-        scheduler = library.LambdaLR(cases.scheduled(), fails)
+        optimizer = cases.scheduled()
+        scheduler = library.SequentialLR(optimizer, [library.LambdaLR(optimizer, fails)], [])
         for _ in range(4):
             scheduler.step()
         with pytest.raises(RuntimeError, match="here"):

@@ -170,10 +170,13 @@ fn sequence<'py>(py: Python<'py>, fields: &Fields<'py>) -> PyResult<Option<()>> 
         Some((epoch, way(&child)?, Fields::of(&child)?))
     };
     let Some((epoch, way, child)) = plan() else { return Ok(None) };
-    if run(py, way, &child)?.is_none() {
+    let done = run(py, way, &child);
+    if matches!(done, Ok(None)) {
         return Ok(None);
     }
+    // Also where a function of the user's raised: torch counts before.
     fields.set(intern!(py, "last_epoch"), epoch)?;
+    done?;
     fields.set(intern!(py, "_last_lr"), child.get(intern!(py, "_last_lr")))?;
     Ok(Some(()))
 }
