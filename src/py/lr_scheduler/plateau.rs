@@ -15,7 +15,7 @@ pub fn step<'py>(py: Python<'py>, fields: &Fields<'py>, metrics: &Bound<'py, PyA
             return None;
         }
         let metric = metrics.cast_exact::<PyFloat>().ok()?.value();
-        let text = |name| Some(fields.get(name)?.cast_into_exact::<PyString>().ok()?);
+        let text = |name| fields.get(name)?.cast_into_exact::<PyString>().ok();
         let (mode, relative) = (text(intern!(py, "mode"))?, text(intern!(py, "threshold_mode"))?);
         let better = Better {
             least: mode == "min",
