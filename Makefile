@@ -87,9 +87,10 @@ sanitize: | tools-test
 valgrind: $(INSTALLED)
 	bash tests/sanitize/valgrind.sh $(PY)
 
-## Benchmarks: against torch (a step, training, memory), and of the loop alone.
+## Benchmarks: against torch (a step, schedulers, training, memory), and of the loop alone.
 bench: $(INSTALLED) $(ENV)/.extra-demo
 	$(PY) benches/step.py
+	$(PY) benches/schedulers.py
 	$(PY) benches/training.py
 	$(PY) benches/memory.py
 	cargo bench --locked --no-default-features --bench sweep

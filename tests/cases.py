@@ -1,7 +1,8 @@
-"""One row for each optimizer under each set of options; the tests run over all rows."""
+"""One row for each optimizer and schedule under each set of options; the tests run over all rows."""
 
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 
 import reference
 import torchpace.optim
+import torchpace.optim.lr_scheduler
+import torchpace.optim.swa_utils
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,97 @@ VARIANTS = [
     Case("Adagrad", {"mean": True, "eps_inside": True, "eps": 1e-3, "weight_decay": 0.1}),
 ]
 """Rows that torch lacks."""
+
+OURS = SimpleNamespace(**vars(torchpace.optim.lr_scheduler), SWALR=torchpace.optim.swa_utils.SWALR)
+TORCHS = SimpleNamespace(**vars(torch.optim.lr_scheduler), SWALR=torch.optim.swa_utils.SWALR)
+"""All schedulers of a library."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    scheduler: str
+    options: dict[str, Any] = field(default_factory=dict)
+    inner: tuple["Schedule", ...] = ()
+
+    def __str__(self):
+        return " ".join(
+            [self.scheduler, *(f"{name}={value}" for name, value in self.options.items()), *map(str, self.inner)]
+        )
+
+    def make(self, library, optimizer, **more):
+        """The scheduler of `library`, OURS or TORCHS."""
+        cls = getattr(library, self.scheduler)
+        schedulers = [schedule.make(library, optimizer) for schedule in self.inner]
+        if self.scheduler == "ChainedScheduler":
+            return cls(schedulers, optimizer, **self.options, **more)
+        return cls(optimizer, *([schedulers] if schedulers else []), **self.options, **more)
+
+
+def halving(step):
+    return 0.5 ** (step // 1000)
+
+
+def shrinking(step):
+    return 1 - 1e-3 / step
+
+
+SCHEDULES = [
+    Schedule("StepLR", {"step_size": 7, "gamma": 0.999}),
+    Schedule("MultiStepLR", {"milestones": [3, 5, 5, 4000], "gamma": 0.3}),
+    Schedule("ConstantLR", {"factor": 0.3, "total_iters": 40}),
+    Schedule("LinearLR", {"start_factor": 0.03, "end_factor": 0.7, "total_iters": 7000}),
+    Schedule("ExponentialLR", {"gamma": 0.999}),
+    Schedule("PolynomialLR", {"total_iters": 9000, "power": 1.7}),
+    Schedule("CosineAnnealingLR", {"T_max": 37, "eta_min": 1e-3}),
+    Schedule("CosineAnnealingLR", {"T_max": 9000}),
+    Schedule("CosineAnnealingWarmRestarts", {"T_0": 13, "T_mult": 2, "eta_min": 1e-3}),
+    Schedule("CosineAnnealingWarmRestarts", {"T_0": 77}),
+    Schedule("CyclicLR", {"base_lr": 0.01, "max_lr": [0.1, 0.3], "step_size_up": 21, "step_size_down": 33}),
+    Schedule("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 50, "mode": "triangular2"}),
+    Schedule("CyclicLR", {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 50, "mode": "exp_range", "gamma": 0.999}),
+    Schedule("OneCycleLR", {"max_lr": [0.1, 0.3], "total_steps": 10_001}),
+    Schedule("OneCycleLR", {"max_lr": 0.1, "epochs": 100, "steps_per_epoch": 101, "anneal_strategy": "linear"}),
+    Schedule("OneCycleLR", {"max_lr": 0.1, "total_steps": 10_001, "three_phase": True, "cycle_momentum": False}),
+    Schedule("SWALR", {"swa_lr": [0.01, 0.3], "anneal_epochs": 5000}),
+    Schedule("SWALR", {"swa_lr": 0.01, "anneal_epochs": 50, "anneal_strategy": "linear"}),
+    Schedule("LambdaLR", {"lr_lambda": halving}),
+    Schedule("MultiplicativeLR", {"lr_lambda": [shrinking, halving]}),
+    Schedule(
+        "SequentialLR",
+        {"milestones": [20, 3000]},
+        (
+            Schedule("LinearLR", {"start_factor": 0.1, "total_iters": 20}),
+            Schedule("CosineAnnealingLR", {"T_max": 2980}),
+            Schedule("ExponentialLR", {"gamma": 0.9999}),
+        ),
+    ),
+    Schedule(
+        "ChainedScheduler",
+        {},
+        (Schedule("ConstantLR", {"factor": 0.1, "total_iters": 20}), Schedule("ExponentialLR", {"gamma": 0.999})),
+    ),
+]
+"""One row a schedule, some more; the tests in tests/lr_scheduler run over all."""
+
+
+def scheduled(optimizer="SGD", library=torch.optim, lr=0.1, groups=2, **options):
+    """An optimizer whose groups a scheduler may set, with unlike learning rates."""
+    rates = [lr * 0.5**at for at in range(groups)]
+    params = [{"params": [torch.nn.Parameter(torch.zeros(2))], "lr": rate} for rate in rates]
+    return getattr(library, optimizer)(params, lr=lr, **({"momentum": 0.9} if optimizer == "SGD" else {}) | options)
+
+
+def settings(optimizer):
+    """What a scheduler may have set, tensors as (value, type)."""
+    return [
+        {
+            key: (value.tolist(), value.dtype) if isinstance(value, torch.Tensor) else value
+            for key, value in group.items()
+            if key != "params"
+        }
+        for group in optimizer.param_groups
+    ]
+
 
 SHAPES = [(), (1,), (0,), (3, 0, 2), (7,), (31,), (33, 3), (2, 3, 5, 7), (100_003,)]
 

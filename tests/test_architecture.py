@@ -10,17 +10,19 @@ ROOT = Path(__file__).parents[1]
 RUST = {
     "error": set(),
     "number": set(),
+    "lr_scheduler": set(),
     "rule": {"number", "error"},
     "rules": {"rule", "number", "error"},
     "tensor": {"error"},
     "cpu": {"tensor", "rule", "number", "error"},
-    "py": {"cpu", "rules", "rule", "tensor", "error"},
+    "py": {"cpu", "lr_scheduler", "rules", "rule", "tensor", "error"},
 }
 
 # Each Python package and what it may import of the project.
 PYTHON = {
     "torchpace": {"torchpace._requires", "torchpace.optim", "torchpace._native"},
     "torchpace.optim": {"torchpace._native", "torchpace.optim"},
+    "torchpace.optim.lr_scheduler": {"torchpace._native", "torchpace.optim.lr_scheduler"},
 }
 
 

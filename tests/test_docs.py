@@ -10,6 +10,7 @@ import pytest
 
 import cases
 from torchpace import optim
+from torchpace.optim import lr_scheduler, swa_utils
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,3 +35,20 @@ def test_docstring_is_complete_and_its_example_runs(name):
     results = doctest.testmod(importlib.import_module(cls.__module__))
     assert results.attempted > 0
     assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", [*lr_scheduler.__all__, "SWALR"])
+def test_docstring_of_a_scheduler_is_complete_and_its_example_runs(name):
+    cls = swa_utils.SWALR if name == "SWALR" else getattr(lr_scheduler, name)
+    text = inspect.getdoc(cls)
+    for section in ("Args:", "Raises:", "Matches torch:", "Differs from torch:", "Example:"):
+        assert section in text, section
+    described = text[text.index("Args:") : text.index("Raises:")]
+    for argument in inspect.signature(cls).parameters:
+        assert re.search(rf"\b{argument}\b", described), argument
+    examples = doctest.DocTestFinder(recurse=False).find(cls, name)
+    runner = doctest.DocTestRunner()
+    for example in examples:
+        runner.run(example)
+    assert runner.summarize(verbose=False) == (0, runner.tries)
+    assert runner.tries > 0

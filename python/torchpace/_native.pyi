@@ -3,9 +3,16 @@ from typing import Any, final
 
 from torch import Tensor
 
-__all__ = ["Plan", "__version__"]
+__all__ = ["Formula", "Plan", "__version__", "advance", "observe"]
 
 __version__: str
+
+def advance(scheduler: Any) -> bool: ...
+def observe(scheduler: Any, metrics: Any) -> bool: ...
+
+@final
+class Formula:
+    def __new__(cls, name: str) -> Formula: ...
 
 @final
 class Plan:

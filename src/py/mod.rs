@@ -4,6 +4,7 @@ mod dlpack;
 mod error;
 mod groups;
 mod held;
+mod lr_scheduler;
 mod member;
 mod memory;
 mod options;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 /// The compiled core of torchpace. Its Python face is `torchpace.optim`.
 #[pymodule(name = "_native")]
 mod native {
+    #[pymodule_export]
+    use super::lr_scheduler::{Formula, advance, observe};
     #[pymodule_export]
     use super::plan::Plan;
 

@@ -7,7 +7,9 @@ fused step yet are torch's own classes.
 from torch import optim as _torch
 from torch.optim import *  # noqa: F403
 
-from torchpace.optim import lr_scheduler, swa_utils  # type: ignore[no-redef]
+# By their full names: `from torchpace.optim import ...` finds the names that came from torch.
+import torchpace.optim.lr_scheduler as lr_scheduler  # type: ignore[no-redef]
+import torchpace.optim.swa_utils as swa_utils  # type: ignore[no-redef]
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamw import AdamW

@@ -19,6 +19,19 @@ else:
     _Parent = object
 
 
+class _AskedByScaler:
+    """What a `GradScaler` reads before it steps, and an optimizer without ``fused=True`` lacks: False.
+
+    That it asked is noted as torch's schedulers note a step, which the scaler may skip; so they do not take the skipped
+    step for one that was forgotten, and warn.
+    """
+
+    def __get__(self, optimizer: Any, owner: type) -> bool:
+        if optimizer is not None:
+            optimizer._opt_called = True
+        return False
+
+
 class Fused(_Parent):
     """Put before a class of `torch.optim` among the bases, takes over its `step`.
 
@@ -33,6 +46,9 @@ class Fused(_Parent):
 
     _plan: _native.Plan | None = None
     """What Rust remembers from one step to the next."""
+
+    # No data descriptor: what torch sets on an instance comes first.
+    _step_supports_amp_scaling = _AskedByScaler()
 
     last_path: str | None = None
     """Which way the last step went: `"fused"`; `"torch: "` and the reason why torch's own code took it; or
