@@ -2,12 +2,14 @@
 
 mod dlpack;
 mod error;
+mod function;
 mod groups;
 mod held;
 mod member;
 mod memory;
 mod options;
 mod plan;
+mod schedule;
 mod state;
 mod step;
 mod threads;
@@ -15,11 +17,13 @@ mod torch;
 
 use pyo3::prelude::*;
 
-/// The compiled core of torchpace. Its Python face is `torchpace.optim`.
+/// The compiled core of torchpace. Its Python face is `torchpace.optim` and `torchpace.schedule`.
 #[pymodule(name = "_native")]
 mod native {
     #[pymodule_export]
     use super::plan::Plan;
+    #[pymodule_export]
+    use super::schedule::Schedule;
 
     use pyo3::prelude::*;
 

@@ -1,5 +1,6 @@
 //! A schedule that is any function.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::curve::Curve;
 use crate::error::Error;
 
 /// What a [`Function`] calls.
-pub trait Call: Send + Sync {
+pub trait Call: Any + Send + Sync {
     /// The rate in units of the base, at a step.
     fn call(&self, step: f64) -> f64;
 
