@@ -37,6 +37,9 @@ impl WarmRestarts {
     /// The cycle that a step is in, and how much of it has passed; none after the end of shrinking cycles.
     fn cycle(&self, step: f64) -> Option<(f64, f64)> {
         let (period, growth) = (self.period, self.growth);
+        if self.length().is_some_and(|length| step >= length) {
+            return None;
+        }
         if growth == 1.0 {
             let within = step % period;
             return Some((((step - within) / period).round(), within / period));

@@ -67,7 +67,9 @@ impl Curve for WarmupStableDecay {
         if step < self.warmup {
             return base * between(self.start, 1.0, progress(step, self.warmup));
         }
-        let share = progress(step - (self.warmup + self.stable), self.decay);
+        let start = self.warmup + self.stable;
+        // What is left of the sum may round to less than the decay.
+        let share = if step >= start + self.decay { 1.0 } else { progress(step - start, self.decay) };
         let left = match self.shape {
             Fall::Linear => 1.0 - share,
             Fall::Cosine => cosine_down(share),
