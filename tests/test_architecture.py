@@ -13,14 +13,16 @@ RUST = {
     "rule": {"number", "error"},
     "rules": {"rule", "number", "error"},
     "tensor": {"error"},
+    "schedule": {"error"},
     "cpu": {"tensor", "rule", "number", "error"},
-    "py": {"cpu", "rules", "rule", "tensor", "error"},
+    "py": {"cpu", "rules", "rule", "schedule", "tensor", "error"},
 }
 
 # Each Python package and what it may import of the project.
 PYTHON = {
-    "torchpace": {"torchpace._requires", "torchpace.optim", "torchpace._native"},
+    "torchpace": {"torchpace._requires", "torchpace.optim", "torchpace.schedule", "torchpace._native"},
     "torchpace.optim": {"torchpace._native", "torchpace.optim"},
+    "torchpace.schedule": {"torchpace._native", "torchpace.schedule"},
 }
 
 

@@ -8,6 +8,7 @@ pub fn between(from: f64, to: f64, share: f64) -> f64 {
 }
 
 /// How much of a length has passed: 0 before its start, 1 after its end.
+#[expect(clippy::manual_clamp, reason = "it would keep a NaN")]
 pub fn progress(step: f64, length: f64) -> f64 {
     // The smaller of NaN and 1 is 1: 0 of nothing is all of it.
     (step / length).min(1.0).max(0.0)

@@ -24,6 +24,9 @@ class Option:
         self.key = self.name if self.index is None else f"{self.name}[{self.index}]"
         self.initial = f"initial_{self.key}"
 
+    def __repr__(self) -> str:
+        return f"Option({self.key!r})"
+
     def read(self, index: int, group: Group) -> float:
         """The number in a group.
 

@@ -112,5 +112,5 @@ def _curve(
         count = steps or (int(what.length) + 1 if what.length else _DEFAULT_STEPS)
         return what.values(0, count, base=base).tolist(), 0
     if isinstance(what, LRScheduler):
-        return trace(what, steps or _DEFAULT_STEPS, param, group), int(what.last_epoch)
+        return trace(what, steps or _DEFAULT_STEPS, param, group), int(getattr(what, "last_epoch", 0))
     raise TypeError(f"{type(what).__name__} is neither a schedule nor a scheduler")

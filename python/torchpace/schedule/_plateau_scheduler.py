@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
@@ -10,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from torchpace.schedule._schedule import Schedule
-from torchpace.schedule._scheduler import Scheduler
+from torchpace.schedule._scheduler import Scheduler, check_step
 
 
 class PlateauScheduler(Scheduler, ReduceLROnPlateau):
@@ -48,17 +47,15 @@ class PlateauScheduler(Scheduler, ReduceLROnPlateau):
         Raises:
             ValueError: there is no metric, and one is needed; or `epoch` is out of its range.
         """
-        memories = self._memories
-        step = float(self.last_epoch)
+        if epoch is not None:
+            check_step("epoch", epoch)
         if self.wants_metric:
             if metrics is None:
                 raise ValueError(
                     f"metrics is None at step {self.last_epoch}, where the rate follows a metric: expected a number"
                 )
-            memories = self.schedule._core.observe(step, float(metrics), memories)
-        if epoch is None or (math.isfinite(epoch) and epoch >= 0):
-            self._memories = memories
-        Scheduler.step(self, epoch)
+            self._memories = self.schedule._core.observe(float(self.last_epoch), float(metrics), self._memories)
+        self._advance(epoch)  # without a warning, as in torch: an evaluation may come before the first step
 
     @property
     def wants_metric(self) -> bool:

@@ -95,8 +95,10 @@ class Schedule:
         start, stop = _at_least_0("start", start), _at_least_0("stop", stop)
         if not (math.isfinite(step) and step > 0):
             raise ValueError(f"step is {step}, expected a finite number > 0")
-        count = max(0, math.ceil((stop - start) / step))
-        return np.frombuffer(self._core.values(base, start, count, step), dtype=np.float64)
+        count = max(0.0, (stop - start) / step)
+        if count >= 2**59:
+            raise MemoryError(f"{count:.3g} values do not fit in memory")
+        return np.frombuffer(self._core.values(base, start, math.ceil(count), step), dtype=np.float64)
 
     def then(self, next: Schedule, at: float | None = None) -> Schedule:
         """This schedule, and from step `at` on another, which begins with its own step 0.
@@ -217,13 +219,38 @@ class Schedule:
         return kind(self, optimizer, param, groups, last_epoch)
 
     def plot(self, steps: int | None = None, *, base: float = 1.0, ax: Axes | None = None, **style: Any) -> Axes:
-        """Draw the curve with matplotlib; see `torchpace.schedule.plot`."""
+        """Draw the curve with matplotlib; `torchpace.schedule.plot` also draws schedulers.
+
+        Args:
+            steps: how many, at least 1 (default: the length and the step after it, or 1000).
+            base: the base rate (default: 1).
+            ax: matplotlib axes to draw on (default: those of a new figure).
+            style: passed on to ``Axes.plot``.
+
+        Raises:
+            ImportError: there is no matplotlib.
+            ValueError: `steps` is out of its range.
+        """
         from torchpace.schedule._picture import plot
 
         return plot(self, steps, base=base, ax=ax, **style)
 
     def preview(self, steps: int | None = None, *, base: float = 1.0, width: int = 60) -> str:
-        """The curve in one line of text; see `torchpace.schedule.preview`."""
+        """The curve in one line of text; `torchpace.schedule.preview` also draws schedulers.
+
+        Args:
+            steps: how many, at least 1 (default: the length and the step after it, or 1000).
+            base: the base rate (default: 1).
+            width: the greatest number of bars, at least 1 (default: 60).
+
+        Raises:
+            ValueError: an argument is out of its range.
+
+        Example:
+            >>> from torchpace.schedule import linear
+            >>> linear(7).preview()
+            '█▇▆▅▄▃▂▁ 0 to 1 in 8 steps'
+        """
         from torchpace.schedule._picture import preview
 
         return preview(self, steps, base=base, width=width)
@@ -239,6 +266,9 @@ class Schedule:
     @staticmethod
     def from_json(text: str) -> Schedule:
         """The schedule that `to_json` wrote.
+
+        Args:
+            text: JSON of the same version.
 
         Raises:
             ValueError: it is of another version, has a field too many or too few, or an argument out of its range.

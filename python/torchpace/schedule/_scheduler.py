@@ -72,7 +72,7 @@ class Scheduler(LRScheduler):
             ValueError: `epoch` is out of its range.
         """
         if epoch is not None:
-            _check_step("epoch", epoch)
+            check_step("epoch", epoch)
         if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", False):
             warnings.warn(
                 "the scheduler's step() was called before the optimizer's step(), which skips the schedule's first "
@@ -80,6 +80,9 @@ class Scheduler(LRScheduler):
                 UserWarning,
                 stacklevel=2,
             )
+        self._advance(epoch)
+
+    def _advance(self, epoch: float | None) -> None:
         self._step_count += 1
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch  # type: ignore[assignment]
         self._write()
@@ -104,7 +107,7 @@ class Scheduler(LRScheduler):
             >>> optimizer.param_groups[0]["lr"]
             0.25
         """
-        _check_step("step", step)
+        check_step("step", step)
         self.last_epoch = step
         self._step_count = int(step) + 1
         self._write()
@@ -147,8 +150,12 @@ class Scheduler(LRScheduler):
         """Ignored: torch's constructor sets them, and they are known already."""
 
     @property
-    def _last_lr(self) -> list[float | Tensor]:  # type: ignore[override]
+    def _last_lr(self) -> list[float | Tensor]:
         return self.get_last_lr()
+
+    @_last_lr.setter
+    def _last_lr(self, _: Any) -> None:
+        """Ignored: torch's compositions set it to what it is."""
 
     def get_last_lr(self) -> list[float | Tensor]:
         """The learning rates of all groups; copies, where they are tensors."""
@@ -268,6 +275,7 @@ def _indices(groups: int | Sequence[int] | None, count: int) -> frozenset[int] |
     return frozenset(indices)
 
 
-def _check_step(name: str, step: float) -> None:
+def check_step(name: str, step: float) -> None:
+    """Raise ValueError where a step is out of its range."""
     if not (math.isfinite(step) and step >= 0):
         raise ValueError(f"{name} is {step}, expected a finite number >= 0")

@@ -49,20 +49,16 @@ def trace(scheduler: LRScheduler, steps: int, param: str, group: int) -> list[fl
     for index in range(steps):
         if index > 0:
             try:
-                _advance(twin)
+                if isinstance(twin, Scheduler):
+                    twin._advance(None)  # a plateau stays where it is
+                else:
+                    twin.step()
             except ValueError:
                 if isinstance(twin, OneCycleLR):
                     break
                 raise
         values.append(option.read(group, stand.param_groups[group]))
     return values
-
-
-def _advance(twin: LRScheduler) -> None:
-    if isinstance(twin, Scheduler):
-        Scheduler.step(twin)  # a plateau stays where it is
-    else:
-        twin.step()
 
 
 def _copy(value: Any) -> Any:
