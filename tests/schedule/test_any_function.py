@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from torchpace.schedule import Schedule, constant, cosine, function, linear, warmup
+from torchpace.schedule import Schedule, constant, cosine, function, linear, plateau, warmup
 
 
 def root(t):
@@ -76,7 +76,29 @@ def test_a_step_whose_rate_fails_changes_no_group():
     optimizer.step()
     with pytest.raises(RuntimeError, match="no rate"):
         scheduler.step()
+    with pytest.raises(RuntimeError, match="no rate"):
+        scheduler.seek(1)
     assert optimizer.param_groups[0]["lr"] == 0.5
+    assert scheduler.last_epoch == 0
+    scheduler.seek(3)
+    assert optimizer.param_groups[0]["lr"] == 0.125
+
+
+def test_a_plateau_forgets_a_metric_whose_step_fails():
+    def broken(t):
+        if t == 2:
+            raise RuntimeError("no rate")
+        return 1
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+    scheduler = (plateau(0.5, patience=0) * function(broken)).on(optimizer)
+    scheduler.step(1.0)
+    before = scheduler.state_dict()
+    with pytest.raises(RuntimeError, match="no rate"):
+        scheduler.step(2.0)
+    assert scheduler.state_dict() == before
+    scheduler.step(2.0, epoch=3)
+    assert optimizer.param_groups[0]["lr"] == 0.25
 
 
 @pytest.mark.parametrize("call", [3, None, "cosine"])

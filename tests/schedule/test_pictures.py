@@ -1,6 +1,7 @@
 """Pictures of schedules and schedulers, and that drawing one changes nothing."""
 
 import copy
+import math
 import sys
 
 import matplotlib
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from torchpace.schedule import constant, cosine, exponential, linear, plateau, plot, preview, warmup
+from torchpace.schedule import constant, cosine, exponential, function, linear, plateau, plot, preview, warmup
 
 matplotlib.use("Agg")
 
@@ -151,6 +152,8 @@ def test_schedules_are_drawn():
 def test_a_line_of_text():
     assert linear(7).preview() == "█▇▆▅▄▃▂▁ 0 to 1 in 8 steps"
     assert linear(7, start=0, end=1).preview(base=0.5) == "▁▂▃▄▅▆▇█ 0 to 0.5 in 8 steps"
+    assert function(lambda t: [0, 1, math.nan, math.inf][t]).preview(4) == "▁█?? 0 to 1 in 4 steps"
+    assert function(lambda t: math.nan).preview(2) == "?? nan to nan in 2 steps"
     assert constant().preview(5) == "▁▁▁▁▁ 1 to 1 in 5 steps"
     assert preview(cosine(1000), width=1).startswith("█ ")
     assert len(cosine(1000).preview().split()[0]) == 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
@@ -95,10 +96,17 @@ def preview(
     values, _ = _curve(what, steps, base, param, group)
     count = min(width, len(values))
     places = [index * (len(values) - 1) // max(count - 1, 1) for index in range(count)]
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    bars = "".join(_BARS[min(int((values[place] - low) / span * len(_BARS)), len(_BARS) - 1)] for place in places)
+    finite = [value for value in values if math.isfinite(value)] or [math.nan]
+    low, high = min(finite), max(finite)
+    bars = "".join(_bar(values[place], low, high) for place in places)
     return f"{bars} {low:.4g} to {high:.4g} in {len(values)} steps"
+
+
+def _bar(value: float, low: float, high: float) -> str:
+    if not math.isfinite(value):
+        return "?"
+    height = (value - low) / (high - low) if high > low else 0.0
+    return _BARS[min(int(height * len(_BARS)), len(_BARS) - 1)]
 
 
 def _curve(

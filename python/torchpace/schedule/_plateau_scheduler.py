@@ -49,13 +49,18 @@ class PlateauScheduler(Scheduler, ReduceLROnPlateau):
         """
         if epoch is not None:
             check_step("epoch", epoch)
+        before = self._memories
         if self.wants_metric:
             if metrics is None:
                 raise ValueError(
                     f"metrics is None at step {self.last_epoch}, where the rate follows a metric: expected a number"
                 )
             self._memories = self.schedule._core.observe(float(self.last_epoch), float(metrics), self._memories)
-        self._advance(epoch)  # without a warning, as in torch: an evaluation may come before the first step
+        try:
+            self._advance(epoch)  # without a warning, as in torch: an evaluation may come before the first step
+        except BaseException:
+            self._memories = before
+            raise
 
     @property
     def wants_metric(self) -> bool:

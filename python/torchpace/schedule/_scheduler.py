@@ -83,9 +83,17 @@ class Scheduler(LRScheduler):
         self._advance(epoch)
 
     def _advance(self, epoch: float | None) -> None:
-        self._step_count += 1
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch  # type: ignore[assignment]
-        self._write()
+        self._go(self.last_epoch + 1 if epoch is None else epoch, self._step_count + 1)
+
+    def _go(self, step: float, count: int) -> None:
+        """Be at a step, or, if its rate cannot be found, stay."""
+        before = self.last_epoch, self._step_count
+        self.last_epoch, self._step_count = step, count  # type: ignore[assignment]
+        try:
+            self._write()
+        except BaseException:
+            self.last_epoch, self._step_count = before
+            raise
 
     def seek(self, step: int) -> None:
         """Go to a step at once, to the values that as many calls of `step()` from the start would have set.
@@ -108,9 +116,7 @@ class Scheduler(LRScheduler):
             0.25
         """
         check_step("step", step)
-        self.last_epoch = step
-        self._step_count = int(step) + 1
-        self._write()
+        self._go(step, int(step) + 1)
 
     def rebase(self, base: float | Sequence[float]) -> None:
         """Put other bases in the place of the initial values, and set the option accordingly.
