@@ -116,7 +116,7 @@ def test_nesting_too_deep():
 
 def test_units():
     assert schedule.epochs(3, steps_per_epoch=100) == 300
-    assert schedule.epochs(0.1, steps_per_epoch=30) == 3
+    assert schedule.epochs(1.1, steps_per_epoch=10) == 11
     assert schedule.epochs(1.5, steps_per_epoch=3) == 5
     assert schedule.samples(1024, batch_size=256) == 4
     assert schedule.samples(1025, batch_size=256) == 5

@@ -45,5 +45,5 @@ def _steps(name: str, number: float, rate_name: str, rate: int, steps: float) ->
         raise ValueError(f"{name} is {number}, expected a finite number >= 0")
     if not (math.isfinite(rate) and rate >= 1):
         raise ValueError(f"{rate_name} is {rate}, expected a whole number >= 1")
-    # 0.1 * 30 is a hair above 3, which is no reason for a fourth step.
+    # 1.1 * 10 is a hair above 11, which is no reason for a twelfth step.
     return round(steps) if math.isclose(steps, round(steps), rel_tol=1e-12) else math.ceil(steps)
