@@ -105,7 +105,9 @@ def test_a_schedule_of_another_option_leaves_no_trace_of_the_rate():
 
 def test_groups_may_have_schedules_of_their_own():
     optimizer = sgd(0.1, 0.2, 0.4)
-    first, others = linear(10).on(optimizer, groups=0), constant(0.5).on(optimizer, groups=[1, 2])
+    first = linear(10).on(optimizer, groups=0)
+    assert ["initial_lr" in group for group in optimizer.param_groups] == [True, False, False]
+    others = constant(0.5).on(optimizer, groups=[1, 2])
     first.step()
     others.step()
     assert of(optimizer) == [linear(10)(1, 0.1), 0.1, 0.2]
@@ -228,6 +230,11 @@ def test_last_epoch_resumes_from_the_initial_values():
     scheduler = CURVE.on(optimizer, last_epoch=3)
     assert scheduler.last_epoch == 4
     assert of(optimizer) == [CURVE(4, 0.4)]
+    optimizer = sgd(0.1, 0.2, momentum=0.9)
+    optimizer.param_groups[1]["initial_momentum"] = 0.5
+    CURVE.on(optimizer, "momentum", groups=1, last_epoch=3)  # needs no initial value of what is not its own
+    assert of(optimizer, "momentum") == [0.9, CURVE(4, 0.5)]
+    assert not any("initial_lr" in group for group in optimizer.param_groups)
     with pytest.raises(KeyError, match="initial_dampening"):
         CURVE.on(optimizer, "dampening", last_epoch=3)
 

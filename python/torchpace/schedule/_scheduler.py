@@ -44,22 +44,19 @@ class Scheduler(LRScheduler):
         self.schedule = schedule
         self._option = Option(param, optimizer.param_groups)
         self._groups = _indices(groups, len(optimizer.param_groups))
-        self._resumes = last_epoch != -1
+        self._start, self._resumes = last_epoch + 1, last_epoch != -1
         self.base_values: list[float | None] = []
         self.optimizer = optimizer
         self._find_bases()
-        had = ["initial_lr" in group for group in optimizer.param_groups]
-        # torch's own start: it marks the optimizer's step, and takes our first one.
-        LRScheduler.__init__(self, optimizer, last_epoch)
         self._resumes = False
-        if self._option.key != "lr":
-            for group, had_one in zip(optimizer.param_groups, had, strict=True):
-                if not had_one:
-                    del group["initial_lr"]
+        others = [group for group in optimizer.param_groups if "initial_lr" not in group]
+        # torch's own start: it marks the optimizer's step, and takes our first one.
+        LRScheduler.__init__(self, optimizer)
+        for group in others:
+            del group["initial_lr"]  # it is none of ours
 
     def _initial_step(self) -> None:
-        self._step_count = 1
-        self.last_epoch += 1
+        self.last_epoch, self._step_count = self._start, 1
         self._write()
 
     def step(self, epoch: float | None = None) -> None:
