@@ -177,6 +177,10 @@ proptest! {
         prop_assert_eq!(bits(a.shift(start).unwrap().lr(0.3, t)), bits(a.lr(0.3, f64::from(step.saturating_sub(at)))));
         prop_assert_eq!(bits(a.shift(-start).unwrap().lr(0.3, t)), bits(a.lr(0.3, f64::from(step + at))));
         prop_assert_eq!(bits(a.repeat(Some(start), None).unwrap().lr(0.3, t)), bits(a.lr(0.3, f64::from(step % at))));
+        let twice = a.repeat(Some(start), Some(2.0)).unwrap();
+        let expected = a.lr(0.3, if step < 2 * at { f64::from(step % at) } else { start });
+        prop_assert_eq!(bits(twice.lr(0.3, t)), bits(expected));
+        prop_assert_eq!(bits(twice.lr(0.3, 2.0 * start)), bits(a.lr(0.3, start)));
         let reversed = a.reverse(Some(start)).unwrap();
         prop_assert_eq!(bits(reversed.lr(0.3, t)), bits(a.lr(0.3, f64::from(at.saturating_sub(step)))));
         prop_assert_eq!(bits(a.rebase(0.7).unwrap().lr(0.3, t)), bits(a.lr(0.7, t)));
@@ -294,6 +298,14 @@ fn a_plateau_goes_both_ways_within_its_bounds() {
     assert_eq!(after(&[9.0]), 1.0);
     assert_eq!(after(&[f64::NAN; 20]), 0.1);
     assert_eq!(after(&[2.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.09]), 4.0);
+}
+
+#[test]
+fn better_ones_count_only_in_a_row() {
+    let rule = plateau();
+    let mut memory = Memory::new(&rule);
+    [5.0, 9.0, 4.0, 9.0, 3.0].iter().for_each(|metric| rule.observe(&mut memory, *metric));
+    assert_eq!((memory.scale, memory.better, memory.worse), (1.0, 1.0, 0.0));
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Schedule {
         });
         let sum = |count: fn(&Tree) -> usize| parts.iter().map(|part| count(&part.0)).fold(0, usize::saturating_add);
         let depth = 1 + parts.iter().map(|part| part.0.depth).max().unwrap_or(0);
-        let size = 1 + sum(|tree| tree.size);
+        let size = sum(|tree| tree.size).saturating_add(1);
         let plateaus = sum(|tree| tree.plateaus) + usize::from(matches!(node, Node::Plateau(_)));
         let functions = sum(|tree| tree.functions) + usize::from(matches!(node, Node::Function(_)));
         for (what, found, limit) in [("levels deep", depth, MAX_DEPTH), ("parts large", size, MAX_SIZE)] {
