@@ -156,4 +156,51 @@ pub enum Error {
         /// The norm.
         norm: f64,
     },
+
+    /// An argument of a schedule is out of its range.
+    #[error("{schedule}: {name} is {found}, expected {expected}")]
+    Argument {
+        /// The schedule's name.
+        schedule: &'static str,
+        /// The argument's name.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+
+    /// A schedule is made of too many others.
+    #[error("the schedule is {found} {what}, expected at most {limit}")]
+    ScheduleTooLarge {
+        /// Which size: `levels deep` or `parts large`.
+        what: &'static str,
+        /// The size.
+        found: usize,
+        /// The greatest one allowed.
+        limit: usize,
+    },
+
+    /// A schedule has no JSON.
+    #[error("the schedule cannot be written: {reason}")]
+    WriteJson {
+        /// Why.
+        reason: String,
+    },
+
+    /// JSON is no schedule.
+    #[error("the JSON is not a schedule: {reason}")]
+    ReadJson {
+        /// Why, and where.
+        reason: String,
+    },
+
+    /// JSON is a schedule of another version.
+    #[error("the JSON is a schedule of version {found}, expected version {expected}")]
+    JsonVersion {
+        /// Its version.
+        found: u64,
+        /// The version that is known.
+        expected: u64,
+    },
 }

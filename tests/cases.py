@@ -232,3 +232,40 @@ def distance(left, right):
     return torch.stack(
         [(a.detach().double() - b.detach().double()).norm() for a, b in zip(left, right, strict=True)]
     ).norm()
+
+
+SCHEDULES = [
+    ("constant", {"factor": 0.5}),
+    ("linear", {"steps": 40}),
+    ("linear", {"steps": 37, "start": 0.25, "end": 2}),
+    ("polynomial", {"steps": 40, "power": 2.5, "floor": 0.1}),
+    ("cosine", {"steps": 40}),
+    ("cosine", {"steps": 33, "floor": 0.2}),
+    ("exponential", {"factor": 0.9}),
+    ("exponential", {"factor": 0.5, "period": 20, "floor": 0.2}),
+    ("exponential", {"factor": 1.1, "period": 3}),
+    ("step", {"factor": 0.5, "period": 10}),
+    ("step", {"factor": 0.3, "period": 7, "floor": 0.05}),
+    ("multi_step", {"milestones": [10, 11, 50], "factor": 0.3, "floor": 0.05}),
+    ("piecewise", {"milestones": [10, 30], "values": [1, 0.1, 3]}),
+    ("inverse_sqrt", {"timescale": 20, "floor": 0.4}),
+    ("inverse_time", {"timescale": 20, "floor": 0.2}),
+    ("noam", {"model_size": 512, "warmup": 30}),
+    ("one_cycle", {"steps": 100}),
+    ("one_cycle", {"steps": 60, "rise": 0.45, "start": 0.95, "peak": 0.85, "end": 0.99, "shape": "linear"}),
+    ("cyclic", {"up": 10}),
+    ("cyclic", {"up": 10, "down": 5, "low": 0, "shape": "triangular2"}),
+    ("cyclic", {"up": 8, "down": 16, "low": 0.5, "high": 2, "shape": "exp_range", "gamma": 0.98}),
+    ("cyclic", {"up": 12, "shape": "sine"}),
+    ("warm_restarts", {"period": 10}),
+    ("warm_restarts", {"period": 10, "growth": 2, "decay": 0.5, "floor": 0.1}),
+    ("warm_restarts", {"period": 40, "growth": 0.5}),
+    ("warmup", {"steps": 20}),
+    ("warmup", {"steps": 20, "start": 0.1, "shape": "cosine"}),
+    ("warmup", {"steps": 20, "start": 0.01, "shape": "exponential"}),
+    ("warmup", {"steps": 20, "start": 0.3, "shape": "constant"}),
+    ("warmup_stable_decay", {"warmup": 10, "stable": 20, "decay": 30, "floor": 0.1}),
+    ("warmup_stable_decay", {"warmup": 0, "stable": 20, "decay": 30, "shape": "cosine"}),
+    ("warmup_stable_decay", {"warmup": 10, "stable": 0, "decay": 30, "start": 0.1, "shape": "1-sqrt"}),
+]
+"""One row for each schedule that stands alone, under each set of options."""

@@ -14,15 +14,17 @@ RUST = {
     "rule": {"number", "error"},
     "rules": {"rule", "number", "error"},
     "tensor": {"error"},
+    "schedule": {"error"},
     "cpu": {"tensor", "rule", "number", "error"},
-    "py": {"cpu", "lr_scheduler", "rules", "rule", "tensor", "error"},
+    "py": {"cpu", "lr_scheduler", "rules", "rule", "schedule", "tensor", "error"},
 }
 
 # Each Python package and what it may import of the project.
 PYTHON = {
-    "torchpace": {"torchpace._requires", "torchpace.optim", "torchpace._native"},
+    "torchpace": {"torchpace._requires", "torchpace.optim", "torchpace.schedule", "torchpace._native"},
     "torchpace.optim": {"torchpace._native", "torchpace.optim"},
     "torchpace.optim.lr_scheduler": {"torchpace._native", "torchpace.optim.lr_scheduler"},
+    "torchpace.schedule": {"torchpace._native", "torchpace.schedule"},
 }
 
 

@@ -1,10 +1,11 @@
 """Fused optimizers and learning-rate schedules for PyTorch.
 
-`from torchpace import optim` takes the place of `from torch import optim`.
+`from torchpace import optim` takes the place of `from torch import optim`; `torchpace.schedule` has schedules that
+compose.
 """
 
 from torchpace import _requires as _requires  # first: says clearly what is missing
-from torchpace import optim
+from torchpace import optim, schedule
 from torchpace._native import __version__
 
-__all__ = ["__version__", "optim"]
+__all__ = ["__version__", "optim", "schedule"]

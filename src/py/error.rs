@@ -11,7 +11,13 @@ impl From<Error> for PyErr {
         match error {
             Error::MissingOption { .. } | Error::MissingState { .. } => PyKeyError::new_err(message),
             Error::OptionType { .. } | Error::StateType { .. } => PyTypeError::new_err(message),
-            Error::UnknownRule { .. } | Error::GroupsDiffer { .. } => PyValueError::new_err(message),
+            Error::UnknownRule { .. }
+            | Error::GroupsDiffer { .. }
+            | Error::Argument { .. }
+            | Error::ScheduleTooLarge { .. }
+            | Error::ReadJson { .. }
+            | Error::JsonVersion { .. } => PyValueError::new_err(message),
+            Error::WriteJson { .. } => PyTypeError::new_err(message),
             Error::FreedStorage { .. }
             | Error::Shape { .. }
             | Error::Device { .. }

@@ -2,6 +2,7 @@
 
 mod dlpack;
 mod error;
+mod function;
 mod groups;
 mod held;
 mod lr_scheduler;
@@ -9,6 +10,7 @@ mod member;
 mod memory;
 mod options;
 mod plan;
+mod schedule;
 mod state;
 mod step;
 mod threads;
@@ -16,13 +18,15 @@ mod torch;
 
 use pyo3::prelude::*;
 
-/// The compiled core of torchpace. Its Python face is `torchpace.optim`.
+/// The compiled core of torchpace. Its Python face is `torchpace.optim` and `torchpace.schedule`.
 #[pymodule(name = "_native")]
 mod native {
     #[pymodule_export]
     use super::lr_scheduler::{Formula, advance, observe};
     #[pymodule_export]
     use super::plan::Plan;
+    #[pymodule_export]
+    use super::schedule::Schedule;
 
     use pyo3::prelude::*;
 

@@ -1,0 +1,49 @@
+"""Lengths in epochs and samples, as steps."""
+
+import math
+
+
+def epochs(number: float, *, steps_per_epoch: int) -> int:
+    """The steps of some epochs, rounded up.
+
+    Args:
+        number: epochs, at least 0; may be a fraction.
+        steps_per_epoch: optimizer steps in an epoch, at least 1: ``len(loader)``, divided by the batches that are
+            accumulated for a step.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> from torchpace.schedule import cosine, epochs, warmup
+        >>> warmup(epochs(0.5, steps_per_epoch=100)).then(cosine(epochs(89.5, steps_per_epoch=100))).length
+        9000.0
+    """
+    return _steps("number", number, "steps_per_epoch", steps_per_epoch, number * steps_per_epoch)
+
+
+def samples(number: float, *, batch_size: int) -> int:
+    """The first step by which some samples have been seen.
+
+    Args:
+        number: samples, at least 0.
+        batch_size: samples in an optimizer step, over all devices and accumulated batches, at least 1.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> from torchpace.schedule import samples
+        >>> samples(1_000_000, batch_size=256)
+        3907
+    """
+    return _steps("number", number, "batch_size", batch_size, number / batch_size if batch_size else math.nan)
+
+
+def _steps(name: str, number: float, rate_name: str, rate: int, steps: float) -> int:
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} is {number}, expected a finite number >= 0")
+    if not (math.isfinite(rate) and rate >= 1):
+        raise ValueError(f"{rate_name} is {rate}, expected a whole number >= 1")
+    # 1.1 * 10 is a hair above 11, which is no reason for a twelfth step.
+    return round(steps) if math.isclose(steps, round(steps), rel_tol=1e-12) else math.ceil(steps)
