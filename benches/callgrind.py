@@ -18,7 +18,7 @@ import torch
 
 import torchpace
 from lists import LISTS
-from step import TORCHS, make
+from step import TORCHS, tensors
 
 MARK = "getsid"  # a function of libc that nobody else calls: callgrind writes a file whenever it is entered
 
@@ -28,8 +28,8 @@ def counted(steps):
     torch.set_num_threads(1)
     gc.disable()
     groups = LISTS["500 x 16"]()
-    optimizers = [make(torchpace.optim, "Adam", {}, groups, torch.float32)]
-    optimizers += [make(torch.optim, "Adam", TORCHS[name], groups, torch.float32) for name in names()[1:]]
+    optimizers = [torchpace.optim.Adam(tensors(groups, torch.float32))]
+    optimizers += [torch.optim.Adam(tensors(groups, torch.float32), **TORCHS[name]) for name in names()[1:]]
     for optimizer in optimizers:
         optimizer.step()
         optimizer.step()

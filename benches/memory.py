@@ -13,7 +13,7 @@ import torch
 import records
 import torchpace
 from lists import LISTS
-from step import TORCHS, make
+from step import TORCHS, tensors
 
 ARMS = {"ours": {}} | {name: extra for name, extra in TORCHS.items() if name != "compiled"}
 
@@ -27,7 +27,7 @@ def status(name):
 def peak(arm):
     """Peak of the third step, in MB; the first makes the state."""
     module = torchpace.optim if arm == "ours" else torch.optim
-    optimizer = make(module, "AdamW", ARMS[arm], LISTS["1 x 124M"](), torch.float32)
+    optimizer = module.AdamW(tensors(LISTS["1 x 124M"](), torch.float32), **ARMS[arm])
     optimizer.step()
     optimizer.step()
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew at VmRSS
