@@ -123,7 +123,7 @@ def shrinking(step):
     return 1 - 1e-3 / step
 
 
-SCHEDULES = [
+SCHEDULERS = [
     Schedule("StepLR", {"step_size": 7, "gamma": 0.999}),
     Schedule("MultiStepLR", {"milestones": [3, 5, 5, 4000], "gamma": 0.3}),
     Schedule("ConstantLR", {"factor": 0.3, "total_iters": 40}),

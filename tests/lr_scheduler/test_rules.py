@@ -12,8 +12,8 @@ from torchpace import optim
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of:UserWarning")
 
-each = pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
-RESUMABLE = [schedule for schedule in cases.SCHEDULES if schedule.scheduler != "ChainedScheduler"]
+each = pytest.mark.parametrize("schedule", cases.SCHEDULERS, ids=str)
+RESUMABLE = [schedule for schedule in cases.SCHEDULERS if schedule.scheduler != "ChainedScheduler"]
 each_resumable = pytest.mark.parametrize("schedule", RESUMABLE, ids=str)
 
 
@@ -52,7 +52,7 @@ def test_last_epoch_gives_the_state_of_a_run(schedule, last_epoch):
     "name", ["StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "PolynomialLR", "SWALR"]
 )
 def test_torch_keeps_the_rate_that_it_finds(name):
-    schedule = next(schedule for schedule in cases.SCHEDULES if schedule.scheduler == name)
+    schedule = next(schedule for schedule in cases.SCHEDULERS if schedule.scheduler == name)
     optimizer = cases.scheduled()
     schedule.make(TORCHS, optimizer)
     optimizer.param_groups[0]["lr"] = 0.7
@@ -66,7 +66,7 @@ def test_torch_keeps_the_rate_that_it_finds(name):
 
 
 def test_torchs_sequence_begins_at_step_0_whatever_last_epoch_says():
-    schedule = next(schedule for schedule in cases.SCHEDULES if schedule.scheduler == "SequentialLR")
+    schedule = next(schedule for schedule in cases.SCHEDULERS if schedule.scheduler == "SequentialLR")
     optimizer = cases.scheduled()
     scheduler = schedule.make(TORCHS, optimizer, last_epoch=10)
     assert (scheduler.last_epoch, scheduler._schedulers[0].last_epoch) == (11, 0)
@@ -191,7 +191,7 @@ def test_a_late_group_is_multiplied_with_the_others():
 
 @pytest.mark.parametrize("name", ["LambdaLR", "CyclicLR", "OneCycleLR", "CosineAnnealingWarmRestarts", "SWALR"])
 def test_torch_raises_for_a_late_group(name):
-    schedule = next(schedule for schedule in cases.SCHEDULES if schedule.scheduler == name)
+    schedule = next(schedule for schedule in cases.SCHEDULERS if schedule.scheduler == name)
     optimizer = cases.scheduled()
     scheduler = schedule.make(TORCHS, optimizer)
     late(optimizer)

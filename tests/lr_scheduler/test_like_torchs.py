@@ -17,7 +17,7 @@ from cases import OURS, TORCHS
 from torchpace import _native, optim
 from torchpace.optim import lr_scheduler, swa_utils
 
-each = pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
+each = pytest.mark.parametrize("schedule", cases.SCHEDULERS, ids=str)
 NAMES = [*torch.optim.lr_scheduler.__all__, "SWALR"]
 
 
@@ -39,7 +39,7 @@ def test_names():
         assert ours is not theirs
         assert issubclass(ours, OURS.LRScheduler)
         assert ours.__module__.startswith("torchpace.")
-    assert {schedule.scheduler for schedule in cases.SCHEDULES} == set(NAMES) - {"LRScheduler", "ReduceLROnPlateau"}
+    assert {schedule.scheduler for schedule in cases.SCHEDULERS} == set(NAMES) - {"LRScheduler", "ReduceLROnPlateau"}
     assert swa_utils.AveragedModel is torch.optim.swa_utils.AveragedModel
 
 
@@ -237,7 +237,7 @@ def test_a_subclass_that_overrides_nothing_is_as_fast():
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_set_on_an_instance_counts():
-    scheduler, optimizer = made(cases.SCHEDULES[0], steps=3)
+    scheduler, optimizer = made(cases.SCHEDULERS[0], steps=3)
     scheduler.get_lr = lambda: [0.25, 0.5]
     scheduler.step()
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.5]
@@ -332,7 +332,7 @@ def test_no_object_of_rust_in_a_state_dict():
             return {one for pair in value.items() for part in pair for one in types(part)}
         return {one for part in value for one in types(part)} if isinstance(value, list | tuple) else {type(value)}
 
-    for schedule in cases.SCHEDULES:
+    for schedule in cases.SCHEDULERS:
         scheduler, _ = made(schedule, steps=3)
         assert types(scheduler.state_dict()) <= {int, float, bool, str, type(None)}, schedule
 
