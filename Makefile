@@ -69,7 +69,7 @@ test-torch:
 	$(MAKE) test-python ENV=.venv-torch-$(TORCH) TORCH=$(TORCH)
 
 ## Lint: warnings are errors.
-lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test
+lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test $(ENV)/.extra-plot
 	cargo fmt --check
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	cargo clippy --locked --lib -- -D warnings
