@@ -12,7 +12,7 @@ HAS_TORCH := $(ENV)/.torch-$(TORCH)
 INSTALLED := $(ENV)/.installed
 SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 
-.PHONY: all lint sanitize valgrind test test-rust test-python test-torch demo bench wheel clean tools tools-test
+.PHONY: all lint sanitize valgrind test test-rust test-python test-trainers test-torch demo bench wheel clean tools tools-test
 .DELETE_ON_ERROR:
 # Several recipes install into one environment.
 .NOTPARALLEL:
@@ -48,7 +48,7 @@ $(INSTALLED): $(SOURCES) $(HAS_TORCH)
 # What an extra of pyproject.toml names, without the package itself.
 $(ENV)/.extra-%: pyproject.toml $(HAS_TORCH)
 	$(PY) -c 'import sys; exec("try: import tomllib\nexcept ModuleNotFoundError: from pip._vendor import tomli as tomllib"); print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")' > $@.txt
-	$(PY) -m pip install --quiet -r $@.txt
+	$(PY) -m pip install --quiet -r $@.txt torch==$(TORCH)
 	touch $@
 
 ## The main job.
@@ -56,13 +56,17 @@ demo: $(INSTALLED) $(ENV)/.extra-demo
 	$(PY) examples/demo.py --out $(OUT)
 
 ## Tests.
-test: test-rust test-python
+test: test-rust test-python test-trainers
 
 test-rust: | tools-test
 	cargo test --locked --no-default-features
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
-	$(PY) -m pytest
+	$(PY) -m pytest --ignore=tests/trainers
+
+# Short runs under Lightning, transformers and accelerate, which this installs.
+test-trainers: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-trainers
+	$(PY) -m pytest tests/trainers
 
 # The Python tests on another torch, in an environment of its own: make test-torch TORCH=2.15.0
 test-torch:
