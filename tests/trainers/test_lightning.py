@@ -144,7 +144,7 @@ def test_a_rate_that_goes_both_ways():
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_clipping_under_a_grad_scaler(fused):
-    """Lightning refuses to clip for optimizers that unscale in their step: ours do so under `fused=True`, as torch's."""
+    """Lightning refuses to clip for optimizers that unscale in their step: ours, as torch's, under `fused=True`."""
     module = Module(lambda params: optim.AdamW(params, lr=0.02, fused=fused))
     # As "16-mixed", which Lightning has for GPUs only.
     precision = MixedPrecision("bf16-mixed", "cpu")
