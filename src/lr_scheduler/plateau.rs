@@ -1,27 +1,4 @@
-//! `ReduceLROnPlateau`: whether a metric is better, and how long none was.
-
-/// When a metric counts as better than another.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Better {
-    /// Whether a smaller one is better.
-    pub least: bool,
-    /// Whether the threshold is a share of the best.
-    pub relative: bool,
-    /// By how much it has to be.
-    pub threshold: f64,
-}
-
-impl Better {
-    /// Whether `metric` is better than `best`.
-    pub fn than(self, metric: f64, best: f64) -> bool {
-        match (self.least, self.relative) {
-            (true, true) => metric < best * (1.0 - self.threshold),
-            (true, false) => metric < best - self.threshold,
-            (false, true) => metric > best * (self.threshold + 1.0),
-            (false, false) => metric > best + self.threshold,
-        }
-    }
-}
+//! `ReduceLROnPlateau`: how long no metric was better.
 
 /// Steps without a better metric, and steps left in which none is counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,16 +20,6 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn better() {
-        let better = |least, relative| Better { least, relative, threshold: 0.1 };
-        assert!(better(true, true).than(8.9, 10.0) && !better(true, true).than(9.1, 10.0));
-        assert!(better(true, false).than(9.8, 10.0) && !better(true, false).than(9.95, 10.0));
-        assert!(better(false, true).than(11.1, 10.0) && !better(false, true).than(10.9, 10.0));
-        assert!(better(false, false).than(10.2, 10.0) && !better(false, false).than(10.05, 10.0));
-        assert!(!better(true, true).than(f64::NAN, 1.0));
-    }
 
     #[test]
     fn counts() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyByteArray;
+use pyo3::types::{PyByteArray, PyDict, PyFloat, PyList, PyString};
 
 use super::function::{PyFunction, raised};
 use crate::error::Error;
@@ -190,6 +190,33 @@ impl Schedule {
         let rate = self.0.lr_scaled(base, step, &scales);
         raised()?;
         Ok(rate)
+    }
+
+    /// Sets a key of each group that has a base to its rate at a step, if all are floats now; else nothing was written.
+    fn set(
+        &self,
+        py: Python<'_>,
+        groups: &Bound<'_, PyList>,
+        key: &Bound<'_, PyString>,
+        bases: Vec<Option<f64>>,
+        step: f64,
+        scales: Vec<f64>,
+    ) -> PyResult<bool> {
+        let mut places = Vec::with_capacity(bases.len());
+        for (base, group) in bases.into_iter().zip(groups) {
+            let Some(base) = base else { continue };
+            let Ok(group) = group.cast_into_exact::<PyDict>() else { return Ok(false) };
+            if !group.get_item(key)?.is_some_and(|old| old.is_exact_instance_of::<PyFloat>()) {
+                return Ok(false);
+            }
+            places.push((group, base));
+        }
+        let rates: Vec<f64> = places.iter().map(|(_, base)| self.0.lr_scaled(*base, step, &scales)).collect();
+        raised()?;
+        for ((group, _), rate) in places.iter().zip(rates) {
+            group.set_item(key, PyFloat::new(py, rate))?;
+        }
+        Ok(true)
     }
 
     /// The rates at `count` steps from `start` on, as the bytes of float64.

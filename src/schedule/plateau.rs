@@ -26,6 +26,18 @@ named! {
     }
 }
 
+impl Mode {
+    /// Whether a metric beats the best by more than a threshold.
+    pub fn beats(self, metric: f64, best: f64, threshold: f64, measured_in: ThresholdMode) -> bool {
+        match (self, measured_in) {
+            (Self::Min, ThresholdMode::Relative) => metric < best * (1.0 - threshold),
+            (Self::Min, ThresholdMode::Absolute) => metric < best - threshold,
+            (Self::Max, ThresholdMode::Relative) => metric > best * (1.0 + threshold),
+            (Self::Max, ThresholdMode::Absolute) => metric > best + threshold,
+        }
+    }
+}
+
 /// `lr = base * scale`, where the scale begins at 1 and follows a metric in one or both directions.
 ///
 /// An evaluation is better if it beats the best by more than the threshold, else worse. More than `patience` worse ones
@@ -114,7 +126,7 @@ impl Memory {
 impl Plateau {
     /// Takes an evaluation to heart. A NaN is worse than any number.
     pub fn observe(&self, memory: &mut Memory, metric: f64) {
-        if self.beats(metric, memory.best) {
+        if self.mode.beats(metric, memory.best, self.threshold, self.threshold_mode) {
             memory.best = metric;
             memory.worse = 0.0;
             memory.better += 1.0;
@@ -137,15 +149,6 @@ impl Plateau {
         memory.scale = scale.max(self.floor).min(self.ceiling);
         memory.cooldown = self.cooldown;
         (memory.worse, memory.better) = (0.0, 0.0);
-    }
-
-    fn beats(&self, metric: f64, best: f64) -> bool {
-        match (self.mode, self.threshold_mode) {
-            (Mode::Min, ThresholdMode::Relative) => metric < best * (1.0 - self.threshold),
-            (Mode::Min, ThresholdMode::Absolute) => metric < best - self.threshold,
-            (Mode::Max, ThresholdMode::Relative) => metric > best * (1.0 + self.threshold),
-            (Mode::Max, ThresholdMode::Absolute) => metric > best + self.threshold,
-        }
     }
 }
 
@@ -178,5 +181,20 @@ impl Curve for Plateau {
 
     fn lr_scaled(&self, base: f64, _step: f64, scales: &[f64]) -> f64 {
         base * scales.first().copied().unwrap_or(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_has_to_be_passed() {
+        let beats = |mode: Mode, metric, measured_in| mode.beats(metric, 10.0, 0.1, measured_in);
+        assert!(beats(Mode::Min, 8.9, ThresholdMode::Relative) && !beats(Mode::Min, 9.1, ThresholdMode::Relative));
+        assert!(beats(Mode::Min, 9.8, ThresholdMode::Absolute) && !beats(Mode::Min, 9.95, ThresholdMode::Absolute));
+        assert!(beats(Mode::Max, 11.1, ThresholdMode::Relative) && !beats(Mode::Max, 10.9, ThresholdMode::Relative));
+        assert!(beats(Mode::Max, 10.2, ThresholdMode::Absolute) && !beats(Mode::Max, 10.05, ThresholdMode::Absolute));
+        assert!(!beats(Mode::Min, f64::NAN, ThresholdMode::Relative));
     }
 }

@@ -8,7 +8,7 @@ import torch
 
 import cases
 from cases import OURS, TORCHS
-from torchpace import optim
+from torchpace import optim, schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of:UserWarning")
 
@@ -445,13 +445,21 @@ def amp_step(optimizer, scheduler, grad):
 
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("library", [OURS, TORCHS], ids=["ours", "torchs"])
-def test_a_step_that_the_scaler_skipped_was_not_forgotten(library, fused):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda optimizer: OURS.StepLR(optimizer, 3),
+        lambda optimizer: TORCHS.StepLR(optimizer, 3),
+        lambda optimizer: schedule.step(0.1, 3).on(optimizer),
+    ],
+    ids=["ours", "torchs", "composable"],
+)
+def test_a_step_that_the_scaler_skipped_was_not_forgotten(make, fused):
     optimizer = cases.scheduled(library=optim, fused=fused)
     before = [param.clone() for group in optimizer.param_groups for param in group["params"]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        amp_step(optimizer, library.StepLR(optimizer, 3), torch.inf)
+        amp_step(optimizer, make(optimizer), torch.inf)
     after = [param for group in optimizer.param_groups for param in group["params"]]
     assert all(map(torch.equal, before, after))
 

@@ -45,14 +45,15 @@ class PlateauScheduler(Scheduler, ReduceLROnPlateau):
             epoch: a step, at least 0, to go to (default: the next).
 
         Raises:
-            ValueError: there is no metric, and one is needed; or `epoch` is out of its range.
+            TypeError: there is no metric, and one is needed.
+            ValueError: `epoch` is out of its range.
         """
         if epoch is not None:
             check_step("epoch", epoch)
         before = self._memories
         if self.wants_metric:
             if metrics is None:
-                raise ValueError(
+                raise TypeError(
                     f"metrics is None at step {self.last_epoch}, where the rate follows a metric: expected a number"
                 )
             self._memories = self.schedule._core.observe(float(self.last_epoch), float(metrics), self._memories)

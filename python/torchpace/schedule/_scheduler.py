@@ -198,20 +198,16 @@ class Scheduler(LRScheduler):
         found, expected = len(state["base_values"]), len(self.optimizer.param_groups)
         if found > expected:
             raise ValueError(f"the state is of {found} groups, expected at most {expected}")
-        self.last_epoch = state["last_epoch"]
-        self._step_count = state["_step_count"]
-        self._load_bases(state["base_values"])
-        self._write()
-
-    def _load_bases(self, values: list[float | None]) -> None:
-        self.base_values = list(values)
+        bases: list[float | None] = [None] * found
         for index, group in self._targets():
-            if index < len(values):
-                value = values[index]
-                if value is None:
-                    self.base_values[index] = self._option.read(index, group)
-                else:
-                    self._mark(group, value)
+            if index < found:
+                base = state["base_values"][index]
+                bases[index] = self._option.read(index, group) if base is None else base
+        self.last_epoch, self._step_count, self.base_values = state["last_epoch"], state["_step_count"], bases
+        for index, group in self._targets():
+            if index < found and state["base_values"][index] is not None:
+                self._mark(group, state["base_values"][index])
+        self._write()
 
     def _targets(self) -> Iterator[tuple[int, Group]]:
         for index, group in enumerate(self.optimizer.param_groups):
@@ -255,18 +251,18 @@ class Scheduler(LRScheduler):
         return []
 
     def _values(self) -> list[tuple[int, float]]:
-        step, scales = float(self.last_epoch), self._scales()
-        values = []
-        for index, _ in self._targets():
-            base = self.base_values[index]
-            if base is not None:
-                values.append((index, self.schedule._core.lr(base, step, scales)))
-        return values
+        step, scales, rate = float(self.last_epoch), self._scales(), self.schedule._core.lr
+        return [(index, rate(base, step, scales)) for index, base in enumerate(self.base_values) if base is not None]
 
     def _write(self) -> None:
         self._find_bases()
+        option, groups = self._option, self.optimizer.param_groups
+        if option.index is None and self.schedule._core.set(
+            groups, option.name, self.base_values, float(self.last_epoch), self._scales()
+        ):
+            return
         for index, value in self._values():
-            self._option.write(self.optimizer.param_groups[index], value)
+            option.write(groups[index], value)
 
 
 def _indices(groups: int | Sequence[int] | None, count: int) -> frozenset[int] | None:

@@ -1,11 +1,14 @@
 //! The step of `ReduceLROnPlateau` on a metric. Where the learning rate goes down, torch makes it.
 
+use std::str::FromStr;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyList, PyString};
 
 use super::fields::{Fields, float, number};
-use crate::lr_scheduler::plateau::{Better, Counts};
+use crate::lr_scheduler::plateau::Counts;
+use crate::schedule::{Mode, ThresholdMode};
 
 /// A step that reduces nothing. `None`, with nothing written, where torch has to take it.
 pub fn step<'py>(py: Python<'py>, fields: &Fields<'py>, metrics: &Bound<'py, PyAny>) -> PyResult<Option<()>> {
@@ -15,18 +18,14 @@ pub fn step<'py>(py: Python<'py>, fields: &Fields<'py>, metrics: &Bound<'py, PyA
             return None;
         }
         let metric = metrics.cast_exact::<PyFloat>().ok()?.value();
-        let text = |name| fields.get(name)?.cast_into_exact::<PyString>().ok();
-        let (mode, relative) = (text(intern!(py, "mode"))?, text(intern!(py, "threshold_mode"))?);
-        let better = Better {
-            least: mode == "min",
-            relative: relative == "rel",
-            threshold: fields.float(intern!(py, "threshold"))?,
-        };
+        let mode = word::<Mode>(fields, intern!(py, "mode"))?;
+        let measured_in = word::<ThresholdMode>(fields, intern!(py, "threshold_mode"))?;
+        let (threshold, before) = (fields.float(intern!(py, "threshold"))?, float(&fields.get(intern!(py, "best"))?)?);
         let counts = Counts {
             bad: fields.int(intern!(py, "num_bad_epochs"))?,
             cooldown: fields.int(intern!(py, "cooldown_counter"))?,
         };
-        let best = better.than(metric, float(&fields.get(intern!(py, "best"))?)?);
+        let best = mode.beats(metric, before, threshold, measured_in);
         let next = counts.next(best);
         if next.bad as f64 > number(&fields.get(intern!(py, "patience"))?)? {
             return None;
@@ -53,4 +52,8 @@ pub fn step<'py>(py: Python<'py>, fields: &Fields<'py>, metrics: &Bound<'py, PyA
     }
     fields.set(intern!(py, "_last_lr"), PyList::new(py, last)?)?;
     Ok(Some(()))
+}
+
+fn word<T: FromStr>(fields: &Fields<'_>, name: &Bound<'_, PyString>) -> Option<T> {
+    fields.get(name)?.cast_exact::<PyString>().ok()?.to_str().ok()?.parse().ok()
 }
