@@ -57,6 +57,11 @@ fn longest(parts: &[Schedule]) -> Option<f64> {
     parts.iter().map(Schedule::length).try_fold(0.0, |longest, length| length.map(|length| f64::max(longest, length)))
 }
 
+/// The sum; not `Iterator::sum`, which begins at -0.
+fn add(rates: impl Iterator<Item = f64>) -> f64 {
+    rates.fold(0.0, |sum, rate| sum + rate)
+}
+
 fn not_empty(name: &'static str, parts: &[Schedule]) -> Result<(), Error> {
     Check(name).that(!parts.is_empty(), "parts", &(parts.len() as f64), "at least one schedule")
 }
@@ -115,74 +120,47 @@ impl Curve for Sequence {
     }
 }
 
-impl fmt::Display for Product {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        join(out, &self.parts, " * ")
-    }
+/// A curve of parts that all are at the same step: how they read, the base of each, and what becomes of their rates.
+macro_rules! curve_of_all {
+    ($name:ty, $word:literal, $sign:literal, $base:expr, $rate:expr) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                join(out, &self.parts, $sign)
+            }
+        }
+
+        impl Curve for $name {
+            const NAME: &'static str = $word;
+
+            fn check(&self) -> Result<(), Error> {
+                not_empty(Self::NAME, &self.parts)
+            }
+
+            fn lr(&self, base: f64, step: f64) -> f64 {
+                self.lr_scaled(base, step, &[])
+            }
+
+            fn length(&self) -> Option<f64> {
+                longest(&self.parts)
+            }
+
+            fn parts(&self) -> &[Schedule] {
+                &self.parts
+            }
+
+            fn reach(&self, step: f64) -> Vec<(usize, f64)> {
+                (0..self.parts.len()).map(|part| (part, step)).collect()
+            }
+
+            fn lr_scaled(&self, base: f64, step: f64, scales: &[f64]) -> f64 {
+                let rate = |(index, part): (usize, &Schedule)| {
+                    part.lr_scaled($base(base, index), step, share(&self.parts, index, scales))
+                };
+                $rate(self.parts.iter().enumerate().map(rate))
+            }
+        }
+    };
 }
 
-impl Curve for Product {
-    const NAME: &'static str = "product";
-
-    fn check(&self) -> Result<(), Error> {
-        not_empty(Self::NAME, &self.parts)
-    }
-
-    fn lr(&self, base: f64, step: f64) -> f64 {
-        self.lr_scaled(base, step, &[])
-    }
-
-    fn length(&self) -> Option<f64> {
-        longest(&self.parts)
-    }
-
-    fn parts(&self) -> &[Schedule] {
-        &self.parts
-    }
-
-    fn reach(&self, step: f64) -> Vec<(usize, f64)> {
-        (0..self.parts.len()).map(|part| (part, step)).collect()
-    }
-
-    fn lr_scaled(&self, base: f64, step: f64, scales: &[f64]) -> f64 {
-        let rate = |(index, part): (usize, &Schedule)| {
-            part.lr_scaled(if index == 0 { base } else { 1.0 }, step, share(&self.parts, index, scales))
-        };
-        self.parts.iter().enumerate().map(rate).product()
-    }
-}
-
-impl fmt::Display for Sum {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        join(out, &self.parts, " + ")
-    }
-}
-
-impl Curve for Sum {
-    const NAME: &'static str = "sum";
-
-    fn check(&self) -> Result<(), Error> {
-        not_empty(Self::NAME, &self.parts)
-    }
-
-    fn lr(&self, base: f64, step: f64) -> f64 {
-        self.lr_scaled(base, step, &[])
-    }
-
-    fn length(&self) -> Option<f64> {
-        longest(&self.parts)
-    }
-
-    fn parts(&self) -> &[Schedule] {
-        &self.parts
-    }
-
-    fn reach(&self, step: f64) -> Vec<(usize, f64)> {
-        (0..self.parts.len()).map(|part| (part, step)).collect()
-    }
-
-    fn lr_scaled(&self, base: f64, step: f64, scales: &[f64]) -> f64 {
-        let rate = |(index, part): (usize, &Schedule)| part.lr_scaled(base, step, share(&self.parts, index, scales));
-        self.parts.iter().enumerate().map(rate).fold(0.0, |sum, rate| sum + rate)
-    }
-}
+curve_of_all!(Product, "product", " * ", |base, index| if index == 0 { base } else { 1.0 }, Iterator::product::<f64>);
+curve_of_all!(Sum, "sum", " + ", |base, _| base, add);

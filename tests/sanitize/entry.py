@@ -1,5 +1,6 @@
 """Steps through every entry of the native module, for memcheck (`make valgrind`)."""
 
+import contextlib
 import ctypes
 import gc
 import pickle
@@ -7,7 +8,7 @@ import sys
 
 import torch
 
-from torchpace import optim
+from torchpace import _native, optim, schedule
 
 OPTIMIZERS = {
     optim.Adam: {"amsgrad": True, "weight_decay": 0.1},
@@ -82,10 +83,65 @@ def steps(kind, options):
     assert optimizer.last_path == "fused", optimizer.last_path
 
 
+def optimizer_of_two():
+    return optim.SGD([{"params": [torch.ones(3, requires_grad=True)], "lr": lr} for lr in (0.1, 0.4)], momentum=0.9)
+
+
+def schedulers():
+    module = optim.lr_scheduler
+    for make in (
+        lambda o: module.StepLR(o, 3),
+        lambda o: module.MultiStepLR(o, [2, 2, 5]),
+        lambda o: module.CosineAnnealingLR(o, 7),
+        lambda o: module.CosineAnnealingWarmRestarts(o, 2, 2),
+        lambda o: module.CyclicLR(o, 0.1, 1.0, 3, mode="exp_range", gamma=0.9),
+        lambda o: module.OneCycleLR(o, 1.0, 20, past_end="hold"),
+        lambda o: optim.swa_utils.SWALR(o, 0.5),
+        lambda o: module.LambdaLR(o, lambda step: 0.9**step),
+        lambda o: module.SequentialLR(o, [module.ConstantLR(o), module.LinearLR(o)], [4]),
+        lambda o: module.ChainedScheduler([module.ExponentialLR(o, 0.9), module.PolynomialLR(o)]),
+    ):
+        optimizer = optimizer_of_two()
+        scheduler = make(optimizer)
+        optimizer.step()
+        for _ in range(10):
+            scheduler.step()
+        scheduler.load_state_dict(pickle.loads(pickle.dumps(scheduler.state_dict())))
+        scheduler.optimizer.param_groups[0]["lr"] = "much"
+        with contextlib.suppress(TypeError):  # torch's, where it takes the step
+            _native.advance(scheduler)
+    plateau = module.ReduceLROnPlateau(optimizer_of_two(), patience=1)
+    for metric in (1.0, 2.0, 3.0, torch.tensor(4.0)):
+        plateau.step(metric)
+    for wrong in (None, 3, torch.ones(2), object()):
+        assert not _native.advance(wrong)
+        assert not _native.observe(wrong, wrong)
+    fails(lambda: _native.Formula("none"))
+
+
+def schedules():
+    curve = schedule.warmup(5).then(schedule.cosine(20)).clamp(low=0.1).repeat(30) * schedule.function(
+        lambda t: 1 / (t + 1)
+    )
+    assert pickle.loads(pickle.dumps(schedule.warm_restarts(3, growth=2))) == schedule.warm_restarts(3, growth=2)
+    assert len(curve.values(0, 1000)) == len(schedule.noam(64, 10).values(0, 1000)) == 1000
+    assert schedule.Schedule.from_json(schedule.cyclic(3).above(0.5).to_json()) == schedule.cyclic(3).above(0.5)
+    for wrong in ("", "{}", '{"version": 1, "schedule": {"step": {}}}', "[" * 1000):
+        fails(lambda wrong=wrong: schedule.Schedule.from_json(wrong))
+    fails(lambda: schedule.function(lambda t: "much")(3))
+    fails(lambda: schedule.cosine(-1))
+    scheduler = (schedule.linear(3, end=0.5).then(schedule.plateau(patience=0)) * curve).on(optimizer_of_two())
+    for metric in range(10):
+        scheduler.step(float(metric))
+    scheduler.load_state_dict(pickle.loads(pickle.dumps(scheduler.state_dict())))
+
+
 if sys.argv[1:] == ["planted"]:
     one_too_long()
 else:
     for kind, options in OPTIMIZERS.items():
         steps(kind, options)
+    schedulers()
+    schedules()
     gc.collect()
     print("all steps taken")
