@@ -19,7 +19,7 @@ pub fn raised() -> PyResult<()> {
     RAISED.with_borrow_mut(Option::take).map_or(Ok(()), Err)
 }
 
-/// A callable object. The garbage collector does not see it: schedules share it, and no one of them owns it.
+/// A callable object.
 pub struct PyFunction(Py<PyAny>);
 
 impl PyFunction {
@@ -34,8 +34,17 @@ impl PyFunction {
 
     /// The object of a function.
     pub fn object(function: &Function, py: Python<'_>) -> Option<Py<PyAny>> {
-        let call: &dyn Any = function.here()?.as_ref();
-        Some(call.downcast_ref::<Self>()?.0.clone_ref(py))
+        Some(Self::of(function.here()?.as_ref())?.0.clone_ref(py))
+    }
+
+    /// What is called, if it is Python's.
+    pub fn of(call: &dyn Call) -> Option<&Self> {
+        (call as &dyn Any).downcast_ref()
+    }
+
+    /// The object that is held.
+    pub fn held(&self) -> &Py<PyAny> {
+        &self.0
     }
 
     fn rate(&self, py: Python<'_>, step: f64) -> PyResult<f64> {

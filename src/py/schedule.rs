@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFloat, PyList, PyString};
 
@@ -329,6 +330,17 @@ impl Schedule {
             Ok(Function::new(Arc::new(call)))
         })?;
         Ok(Self(schedule))
+    }
+
+    // What several schedules share is seen in none of them, and so never taken for garbage.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut result = Ok(());
+        self.0.visit_own_functions(&mut |call| {
+            if let (Ok(()), Some(function)) = (&result, PyFunction::of(call)) {
+                result = visit.call(function.held());
+            }
+        });
+        result
     }
 
     fn __repr__(&self) -> String {

@@ -200,6 +200,17 @@ impl Schedule {
         }
     }
 
+    /// The functions that nobody but this schedule holds.
+    pub fn visit_own_functions(&self, seen: &mut dyn FnMut(&dyn Call)) {
+        if self.0.functions == 0 || Arc::strong_count(&self.0) > 1 {
+            return;
+        }
+        if let Node::Function(function) = self.node() {
+            function.here().filter(|call| Arc::strong_count(call) == 1).into_iter().for_each(|call| seen(&**call));
+        }
+        self.parts().iter().for_each(|part| part.visit_own_functions(seen));
+    }
+
     /// The same schedule with each function put in another's place.
     pub fn map_functions(&self, new: &mut dyn FnMut(&Function) -> Result<Function, Error>) -> Result<Self, Error> {
         if self.0.functions == 0 {

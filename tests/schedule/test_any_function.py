@@ -1,8 +1,10 @@
 """Python functions as schedules."""
 
 import copy
+import gc
 import math
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -110,3 +112,33 @@ def test_what_cannot_be_called(call):
 def test_what_returns_no_number():
     with pytest.raises(TypeError, match="returned of type str at step 3, expected a number"):
         function(lambda t: "high")(3)
+
+
+class Owner:
+    """Holds a schedule of its own method, a cycle that only the garbage collector can break."""
+
+    def __init__(self, compose):
+        self.schedule = compose(function(self.rate))
+
+    def rate(self, step):
+        return 0.5
+
+
+@pytest.mark.parametrize("compose", [lambda s: s, lambda s: warmup(3).then(s, at=3).clamp(low=0.1)])
+def test_a_schedule_of_its_owners_method_is_garbage_with_its_owner(compose):
+    owner = Owner(compose)
+    gone = weakref.ref(owner)
+    assert owner.schedule(10) == 0.5
+    del owner
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_function_that_schedules_share_is_never_garbage():
+    owner = Owner(lambda s: s)
+    both = owner.schedule.scale(2), owner.schedule.clamp(high=0.4)
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is not None
+    assert (both[0](3), both[1](3)) == (1.0, 0.4)
