@@ -38,9 +38,12 @@ class Copies:
             one.put_memory_back()
         _copy_all([(one.memory, one.copy) for one in self._kept.values()])
 
-    def copy_of(self, tensor: Tensor) -> Tensor:
-        """The copy of a tensor that was taken; not to be written."""
-        return self._kept[id(tensor)].copy
+    def new_of(self, tensor: Tensor) -> Tensor:
+        """A new tensor with the contents that were taken of this one."""
+        new = torch.empty_like(tensor) if tensor.layout == torch.strided else tensor.detach().clone()
+        with torch.no_grad():
+            _local(new).copy_(self._kept[id(tensor)].contents)
+        return new
 
     @property
     def nbytes(self) -> int:
@@ -77,6 +80,13 @@ class _Copy:
             span = sum(stride * (size - 1) for stride, size in zip(local.stride(), local.shape, strict=True))
             self.memory = self.memory.as_strided((span + 1,), (1,))
         self.copy = torch.empty_like(self.memory)
+
+    @property
+    def contents(self) -> Tensor:
+        """The copy, as the tensor would show it."""
+        if self.sparse or self.copy.shape == self.shape:
+            return self.copy
+        return self.copy.as_strided(self.shape, self.place[1])
 
     def is_in_place(self, tensor: Tensor) -> bool:
         """Whether the tensor is this one, where it was."""

@@ -42,14 +42,14 @@ class Snapshot:
         schedulers: a scheduler of torch's or ours, or several (default: none).
         scalers: a `torch.amp.GradScaler`, or several (default: none).
         generators: random generators besides the global ones, of torch, Python or NumPy (default: none).
-        parameters: take parameters; without, neither optimizers nor schedulers may be given (default: True).
+        parameters: take parameters, optimizers and schedulers; without, optimizers only tell of parameters with
+            gradients (default: True).
         buffers: take modules' buffers, attributes and modes (default: True).
         gradients: take the parameters' gradients (default: True).
         random: take the global generators' states (default: True).
 
     Raises:
         TypeError: an argument is of a wrong type.
-        ValueError: there are optimizers or schedulers, and no parameters to be taken.
 
     Example:
         >>> import torch
@@ -84,13 +84,16 @@ class Snapshot:
         self._schedulers = several("schedulers", schedulers, LRScheduler)
         self._scalers = several("scalers", scalers, GradScaler)
         self._generators = list(generators)
-        if not parameters and (self._optimizers or self._schedulers):
-            raise ValueError("parameters is False, expected True where there are optimizers or schedulers")
         self._takes_parameters, self._takes_buffers, self._takes_gradients = parameters, buffers, gradients
         self._copies = Copies()
         self._structure: Structure | None = None
         self._gradients: list[tuple[Tensor, Tensor | None]] = []
         self._random = RandomStates() if random else None
+
+    @property
+    def params(self) -> list[Tensor]:
+        """The parameters whose gradients were taken."""
+        return [param for param, _ in self._gradients]
 
     def take(self) -> Snapshot:
         """Take the state as it is now, in the place of the one before; returns the snapshot itself."""
@@ -104,9 +107,11 @@ class Snapshot:
                 _visit_module(structure, module)
         for optimizer in self._optimizers:
             params += [param for group in optimizer.param_groups for param in group["params"]]
-            _visit_optimizer(structure, optimizer)
-        for value in [*self._schedulers, *self._scalers, *self._generators]:
+            if self._takes_parameters:
+                _visit_optimizer(structure, optimizer)
+        for value in [*(self._schedulers if self._takes_parameters else []), *self._scalers, *self._generators]:
             structure.visit(value, 2)  # its attributes, and those of the objects it was given
+        params = list({id(param): param for param in params}.values())
         gradients = [(param, param.grad) for param in params if param.is_leaf] if self._takes_gradients else []
         tensors = [*structure.tensors, *(grad for _, grad in gradients if grad is not None)]
         self._copies.take([*params, *tensors] if self._takes_parameters else tensors)
@@ -139,6 +144,11 @@ class Snapshot:
                 param.grad = grad
         if self._random is not None:
             self._random.restore()
+
+    def set_gradient_copies(self) -> None:
+        """Give the parameters copies of the gradients that were taken, in the place of those that they have."""
+        for param, grad in self._gradients:
+            param.grad = None if grad is None else self._copies.new_of(grad)
 
     @property
     def nbytes(self) -> int:
