@@ -15,6 +15,16 @@ import torchpace.optim
 import torchpace.schedule
 from torchpace.control import Snapshot
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tensors this small would wait for threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 SCHEDULERS = ["none", "ExponentialLR", "SequentialLR", "ReduceLROnPlateau", "LambdaLR", "CyclicLR", "ours"]
 
 

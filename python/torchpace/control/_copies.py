@@ -131,12 +131,13 @@ def _copy_all(pairs: list[tuple[Tensor, Tensor]]) -> None:
     lots: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
     for to, source in pairs:
         frozen = to.is_inference()  # made under `torch.inference_mode()`, and written under it alone
-        targets, sources = lots.setdefault((to.device, to.dtype, to.layout, frozen), ([], []))
+        plain = to.layout == torch.strided and not any(one.is_conj() or one.is_neg() for one in (to, source))
+        targets, sources = lots.setdefault((to.device, to.dtype, plain, frozen), ([], []))
         targets.append(to)
         sources.append(source)
-    for (_, _, layout, frozen), (targets, sources) in lots.items():
+    for (_, _, plain, frozen), (targets, sources) in lots.items():
         with torch.inference_mode(frozen):
-            if layout == torch.strided:
+            if plain:
                 torch._foreach_copy_(targets, sources)
             else:
                 for to, source in zip(targets, sources, strict=True):
