@@ -43,4 +43,3 @@ class Aside:
         for param, old in self._held:
             if old is not None and param.grad is not None:
                 yield old.detach(), param.grad.detach()
-
