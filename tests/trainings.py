@@ -65,9 +65,9 @@ class Training:
     def snapshot(self, **options):
         return Snapshot(self.model, self.optimizer, self.schedulers, self.scaler or (), **options)
 
-    def closure(self, set_to_none=True, size=1.0):
+    def closure(self, set_to_none=True):
         """Evaluates a batch that is drawn here."""
-        batch = torch.randn(8, 5, dtype=self.dtype) * size
+        batch = torch.randn(8, 5, dtype=self.dtype)
 
         def evaluate():
             self.optimizer.zero_grad(set_to_none)
@@ -79,8 +79,8 @@ class Training:
 
         return evaluate
 
-    def step(self, set_to_none=True, guard=None, size=1.0):
-        closure = self.closure(set_to_none, size)
+    def step(self, set_to_none=True, guard=None):
+        closure = self.closure(set_to_none)
         if guard is not None:
             guard.step(closure)
         elif self.scaler is None:

@@ -274,11 +274,12 @@ def test_a_scaler_skips_as_without_the_guard(library, fused):
     written = []
     for guarded in (False, True):
         training = Training(maker("Adam", library, fused=fused, lr=0.01), scaler=True)
+        training.model[4].weight.data *= 1000
         training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=2, backoff_factor=2.0**-60)
         guard = guard_of(training) if guarded else None
         scales = []
         for _ in range(5):
-            training.step(guard=guard, size=100.0)
+            training.step(guard=guard)
             scales.append(training.scaler.get_scale())
         written.append(training.written())
         assert scales[0] < 2.0**127

@@ -122,7 +122,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 def _place(tensor: Tensor) -> tuple[int, tuple[int, ...], int]:
-    return tensor.data_ptr(), tensor.stride(), tensor.storage_offset()
+    return tensor.data_ptr(), tensor.stride(), int(tensor.storage_offset())
 
 
 @torch.no_grad()

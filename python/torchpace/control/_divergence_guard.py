@@ -55,9 +55,9 @@ class DivergenceGuard:
     Under ``on="loss"`` there is no second evaluation: every `every` steps a snapshot of all but gradients and random
     numbers goes to a ring of `ring`. Where the loss that a step begins with is not finite ("non-finite") or more than
     `ratio` times the largest of the older half of the last `window` ("explosion"), the present batch is evaluated at
-    the snapshots, the newest first. The training goes back to the first at which its loss is finite and not a
-    `ratio`-th of that now, and the steps since are lost; if there is none, the batch is to blame and not the state, and the step
-    is made as it is. A slow divergence is noticed late, and a steady oscillation not at all.
+    the snapshots, the newest first. The training goes back to the first at which that loss is finite and below a
+    `ratio`-th, and the steps since are lost; if there is none, the batch is to blame and not the state, and the step is
+    made as it is. A slow divergence is noticed late, and a steady oscillation not at all.
 
     Args:
         optimizer: an optimizer of torch's or ours, all but LBFGS, which evaluates by itself.

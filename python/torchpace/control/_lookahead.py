@@ -55,7 +55,7 @@ class Lookahead:
     def _step(self, closure: Closure) -> Any:
         guard = self._guard
         loss, before = self._evaluate(closure)
-        if guard.scaler is not None and before.norm == float("inf"):
+        if guard.scaler is not None and not _is_judged(before):
             guard.update()  # skipped by the scaler, which lowers its scale
             guard.note("skipped", None, before.loss)
             return loss

@@ -43,7 +43,7 @@ class RandomStates:
 
 
 def _module(device: torch.device) -> Any:
-    """torch's module for a device with a generator of its own."""
+    """The module of torch for a device with a generator of its own."""
     if device.type in ("cpu", "meta"):
         return None
     module = getattr(torch, device.type, None)

@@ -68,8 +68,8 @@ class Ring:
         """Go to the newest snapshot that shows the fault to be the state's, and not the batch's.
 
         Returns:
-            The loss there, as returned and as a number; None, and all is as it was, if a finite loss is not much lower at
-            any of them.
+            The loss there, as returned and as a number; None, and all is as it was, if a finite loss is not much
+            lower at any of them.
         """
         guard = self._guard
         self._present.take()

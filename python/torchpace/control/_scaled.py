@@ -48,7 +48,8 @@ def scaled(optimizer: Optimizer, factor: float) -> Iterator[None]:
     # The last of the hooks before the step, and the first of those after it.
     first = optimizer.register_step_pre_hook(scale)
     last = optimizer.register_step_post_hook(unscale)
-    optimizer._optimizer_step_post_hooks.move_to_end(last.id, last=False)
+    hooks: Any = optimizer._optimizer_step_post_hooks
+    hooks.move_to_end(last.id, last=False)
     try:
         yield
     finally:

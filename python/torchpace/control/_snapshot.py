@@ -24,8 +24,8 @@ _CUSTOM_DEPTH = 8
 class Snapshot:
     """The complete state of a training: taken as often as wanted, and restored bit for bit and in place.
 
-    Restored are parameters and buffers (also those not persistent), the memory they are in and ``requires_grad``; modules'
-    attributes and train/eval mode; gradients; optimizers' groups, state and attributes; schedulers, with the
+    Restored are parameters and buffers (also those not persistent), the memory they are in and ``requires_grad``;
+    modules' attributes and train/eval mode; gradients; optimizers' groups, state and attributes; schedulers, with the
     attributes of callable objects that they were given; GradScalers; and the random generators of Python, NumPy (if it
     is imported) and torch, on the CPU and wherever there are tensors. All tensors, groups and state entries stay the
     same objects; what was added since is removed.
@@ -168,7 +168,7 @@ def several(name: str, values: _T | Iterable[_T] | None, kind: type[_T]) -> list
     for value in found:
         if not isinstance(value, kind):
             raise TypeError(f"{name} holds a {type(value).__name__}, expected {kind.__name__}")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _visit_module(structure: Structure, module: Module) -> None:

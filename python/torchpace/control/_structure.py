@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, MutableMapping, MutableSequence, MutableSet
 from enum import Enum
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -29,7 +30,7 @@ class Structure:
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
-        self._undo: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], object]] = []
         self._seen: dict[int, Any] = {}
 
     def restore(self) -> None:
@@ -55,24 +56,24 @@ class Structure:
                 self.visit(item, objects)
         elif isinstance(value, (MutableSequence, deque)):
             items = list(value)
-            self._undo.append(lambda: _refill_list(value, items))
+            self._undo.append(partial(_refill_list, value, items))
             for item in items:
                 self.visit(item, objects)
         elif isinstance(value, MutableSet):
-            self._undo.append(lambda members=frozenset(value): _refill_set(value, members))
+            self._undo.append(partial(_refill_set, value, frozenset(value)))
         else:
             self._visit_object(value, objects)
 
-    def attributes(self, value: Any, skip: Callable[[str], bool] = lambda name: False) -> None:
+    def attributes(self, value: Any, skip: Callable[[str], bool] | None = None) -> None:
         """Note down which objects the attributes of an object are, without a look into them."""
         entries = vars(value)
-        saved = {name: item for name, item in entries.items() if not skip(name)}
-        self._undo.append(lambda: _refill_some(entries, saved, skip))
+        saved = {name: item for name, item in entries.items() if skip is None or not skip(name)}
+        self._undo.append(partial(_refill_some, entries, saved, skip))
 
     def entries(self, value: MutableMapping[Any, Any]) -> None:
         """Note down which objects a dict holds, without a look into them."""
         saved = dict(value)
-        self._undo.append(lambda: _refill_dict(value, saved))
+        self._undo.append(partial(_refill_dict, value, saved))
 
     def _visit_dict(self, value: MutableMapping[Any, Any], objects: int) -> None:
         self.entries(value)
@@ -85,14 +86,14 @@ class Structure:
     def _visit_object(self, value: Any, objects: int) -> None:
         numpy = sys.modules.get("numpy")
         if isinstance(value, torch.Generator):
-            self._undo.append(lambda state=value.get_state(): _ignore(value.set_state(state)))
+            self._undo.append(partial(value.set_state, value.get_state()))
         elif isinstance(value, random.Random):
-            self._undo.append(lambda state=value.getstate(): value.setstate(state))
+            self._undo.append(partial(value.setstate, value.getstate()))
         elif numpy is not None and isinstance(value, numpy.ndarray):
-            self._undo.append(lambda before=value.copy(): numpy.copyto(value, before))
+            self._undo.append(partial(numpy.copyto, value, value.copy()))
         elif numpy is not None and isinstance(value, numpy.random.Generator):
             bits = value.bit_generator
-            self._undo.append(lambda state=bits.state: setattr(bits, "state", state))
+            self._undo.append(partial(setattr, bits, "state", bits.state))
         elif objects > 0 or isinstance(value, LRScheduler):
             entries = getattr(value, "__dict__", None)
             if isinstance(entries, dict):
@@ -102,7 +103,7 @@ class Structure:
             for name in _slots(type(value)):
                 if hasattr(value, name):
                     item = getattr(value, name)
-                    self._undo.append(lambda name=name, item=item: _set_slot(value, name, item))
+                    self._undo.append(partial(_set_slot, value, name, item))
                     self.visit(item, objects - 1)
 
 
@@ -116,8 +117,8 @@ def _refill_dict(value: MutableMapping[Any, Any], saved: dict[Any, Any]) -> None
         value[key] = item
 
 
-def _refill_some(entries: dict[str, Any], saved: dict[str, Any], skip: Callable[[str], bool]) -> None:
-    for name in [name for name in entries if name not in saved and not skip(name)]:
+def _refill_some(entries: dict[str, Any], saved: dict[str, Any], skip: Callable[[str], bool] | None) -> None:
+    for name in [name for name in entries if name not in saved and (skip is None or not skip(name))]:
         del entries[name]
     for name, item in saved.items():
         if name not in entries or entries[name] is not item:
@@ -147,7 +148,3 @@ def _slots(kind: type) -> Iterable[str]:
 def _set_slot(value: Any, name: str, item: Any) -> None:
     if getattr(value, name, None) is not item:
         setattr(value, name, item)
-
-
-def _ignore(_: object) -> None:
-    pass
