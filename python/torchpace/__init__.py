@@ -5,7 +5,7 @@ compose.
 """
 
 from torchpace import _requires as _requires  # first: says clearly what is missing
-from torchpace import optim, schedule
+from torchpace import control, optim, schedule
 from torchpace._native import __version__
 
-__all__ = ["__version__", "optim", "schedule"]
+__all__ = ["__version__", "control", "optim", "schedule"]

@@ -1,0 +1,45 @@
+"""The gradients of an optimizer's parameters: their norm, and putting them aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from torchpace.optim import _clip
+
+
+def params_of(optimizer: Optimizer) -> list[Tensor]:
+    """All parameters of an optimizer."""
+    return [param for group in optimizer.param_groups for param in group["params"]]
+
+
+def norm(params: Iterable[Tensor]) -> float:
+    """The 2-norm of all gradients, summed in float64."""
+    return float(_clip.total_norm([param.grad for param in params if param.grad is not None]))
+
+
+class Aside:
+    """Gradients taken out of their parameters, and put back."""
+
+    def __init__(self, params: Iterable[Tensor]) -> None:
+        self._held = [(param, param.grad) for param in params]
+
+    def put_back(self) -> None:
+        """Give the parameters the gradients that they had."""
+        for param, grad in self._held:
+            if param.grad is not grad:
+                param.grad = grad
+
+    def points_against(self) -> bool:
+        """Whether the parameters' gradients now point against these: their dot product is below 0."""
+        total = 0.0
+        for old, new in self._pairs():
+            total += float((old.conj() * new).sum().real if old.is_complex() else (old * new).sum())
+        return total < 0
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for param, old in self._held:
+            if old is not None and param.grad is not None:
+                yield old.detach(), param.grad.detach()
