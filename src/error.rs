@@ -157,10 +157,28 @@ pub enum Error {
         norm: f64,
     },
 
-    /// An argument of a schedule is out of its range.
+    /// Of two lists of tensors one is longer.
+    #[error("{name} has {found} tensors, expected {expected}")]
+    Count {
+        /// The list's name.
+        name: &'static str,
+        /// Its length.
+        found: usize,
+        /// The other's length.
+        expected: usize,
+    },
+
+    /// A tensor in a list that is written lies among the memory of another tensor.
+    #[error("the tensors of {name}, which are written, share memory with each other or with those read; clone them")]
+    SharedMemory {
+        /// The list's name.
+        name: &'static str,
+    },
+
+    /// An argument of a schedule, or of a function of the theory, is out of its range.
     #[error("{schedule}: {name} is {found}, expected {expected}")]
     Argument {
-        /// The schedule's name.
+        /// The schedule's or function's name.
         schedule: &'static str,
         /// The argument's name.
         name: &'static str,

@@ -2,10 +2,11 @@
 //!
 //! An update rule is written once ([`rules`]), generic over its arithmetic ([`number`]); a driver ([`cpu`]) walks the
 //! memory of all tensors ([`tensor`]) and applies it. A schedule ([`schedule`]) is a function of the step; torch's
-//! schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). The Python face (`py`) only converts.
+//! schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). What is known of rates that are stable is
+//! in [`theory`]. The Python face (`py`) only converts.
 //!
-//! Arrows point down only: `py` -> `cpu`, `rules`, `schedule`, `lr_scheduler` -> `tensor`, [`rule`] -> [`number`],
-//! [`error`].
+//! Arrows point down only: `py` -> `cpu`, `rules`, `schedule`, `lr_scheduler`, `theory` -> `tensor`, [`rule`] ->
+//! [`number`], [`error`].
 
 pub mod cpu;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod rule;
 pub mod rules;
 pub mod schedule;
 pub mod tensor;
+pub mod theory;
 
 #[cfg(feature = "python")]
 mod py;

@@ -15,16 +15,24 @@ RUST = {
     "rules": {"rule", "number", "error"},
     "tensor": {"error"},
     "schedule": {"error"},
+    "theory": {"error"},
     "cpu": {"tensor", "rule", "number", "error"},
-    "py": {"cpu", "lr_scheduler", "rules", "rule", "schedule", "tensor", "error"},
+    "py": {"cpu", "lr_scheduler", "rules", "rule", "schedule", "tensor", "theory", "error"},
 }
 
 # Each Python package and what it may import of the project.
 PYTHON = {
-    "torchpace": {"torchpace._requires", "torchpace.optim", "torchpace.schedule", "torchpace._native"},
+    "torchpace": {
+        "torchpace._requires",
+        "torchpace.control",
+        "torchpace.optim",
+        "torchpace.schedule",
+        "torchpace._native",
+    },
     "torchpace.optim": {"torchpace._native", "torchpace.optim"},
     "torchpace.optim.lr_scheduler": {"torchpace._native", "torchpace.optim.lr_scheduler"},
     "torchpace.schedule": {"torchpace._native", "torchpace.schedule"},
+    "torchpace.control": {"torchpace._native", "torchpace.control", "torchpace.optim", "torchpace.schedule"},
 }
 
 
@@ -87,6 +95,7 @@ def test_the_files_that_may_hold_unsafe_code():
         "cpu/registers.rs",
         "cpu/sweep.rs",
         "cpu/task.rs",
+        "cpu/vectors.rs",
         "py/dlpack.rs",
         "py/memory.rs",
         "py/state.rs",

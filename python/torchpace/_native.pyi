@@ -1,14 +1,41 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
 from torch import Tensor
 
-__all__ = ["Formula", "Plan", "Schedule", "__version__", "advance", "observe"]
+__all__ = [
+    "Formula",
+    "Plan",
+    "Schedule",
+    "__version__",
+    "advance",
+    "axpy",
+    "dot",
+    "effective_lr",
+    "max_stable_lr",
+    "max_stable_lr_adam",
+    "max_stable_lr_rmsprop",
+    "observe",
+    "retune",
+    "scale",
+    "scale_lr",
+]
 
 __version__: str
 
 def advance(scheduler: Any) -> bool: ...
 def observe(scheduler: Any, metrics: Any) -> bool: ...
+def max_stable_lr(
+    lambda_max: float, momentum: float, dampening: float, nesterov: bool, weight_decay: float
+) -> float: ...
+def max_stable_lr_rmsprop(lambda_max: float, momentum: float) -> float: ...
+def max_stable_lr_adam(lambda_max: float, beta1: float, decoupled_weight_decay: float) -> float: ...
+def scale_lr(lr: float, batch: float, to_batch: float, rule: str) -> float: ...
+def effective_lr(lr: float, momentum: float, dampening: float) -> float: ...
+def retune(lr: float, momentum: float, to_momentum: float) -> float: ...
+def dot(x: Sequence[Tensor], y: Sequence[Tensor], threads: int) -> float | None: ...
+def axpy(a: float, x: Sequence[Tensor], y: Sequence[Tensor], threads: int) -> bool: ...
+def scale(a: float, x: Sequence[Tensor], y: Sequence[Tensor], threads: int) -> bool: ...
 
 @final
 class Formula:

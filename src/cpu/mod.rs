@@ -1,4 +1,4 @@
-//! The CPU driver: applies a rule to the memory of many tensors at once.
+//! The CPU driver: applies a rule to the memory of many tensors at once, or takes lists of them for vectors.
 
 mod batch;
 mod element;
@@ -12,7 +12,9 @@ mod registers;
 mod sweep;
 mod task;
 mod threads;
+mod vectors;
 
 pub use batch::{Batch, Group, Kept, Ready, Unfit};
 pub use isa::Isa;
 pub use threads::{Spawned, Threads};
+pub use vectors::Pairs;

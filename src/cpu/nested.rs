@@ -130,6 +130,35 @@ pub(super) unsafe fn grads<T: Float, const S: usize>(
     }
 }
 
+/// Calls `visit` with blocks of the elements `part` of a parameter and its gradient, filled up with zeros, and writes what
+/// it gives back, if anything, to the parameter.
+///
+/// # Safety
+///
+/// As for [`sweep`].
+#[inline(always)]
+pub(super) unsafe fn pairs(
+    nested: &Nested<'_, 0>,
+    part: Range<usize>,
+    mut visit: impl FnMut([f64; LANES], [f64; LANES]) -> Option<[f64; LANES]>,
+) {
+    let mut cursor = Cursor::new(nested.dims, part.start);
+    let mut left = part.len();
+    while left > 0 {
+        let (places, count) = cursor.block(left);
+        left -= count;
+        let (param_at, grad_at) = (places.of(|at| at.param), places.of(|at| at.grad));
+        // SAFETY: the places of the block's elements, by the caller's promise.
+        unsafe {
+            let param = gather(nested.param, nested.dtypes.param, &param_at[..count]);
+            let grad = gather(nested.grad, nested.dtypes.grad, &grad_at[..count]);
+            if let Some(result) = visit(param, grad) {
+                scatter(&result, nested.param, nested.dtypes.param, &param_at[..count]);
+            }
+        }
+    }
+}
+
 /// A place on the way.
 struct Cursor<'a, const S: usize> {
     dims: &'a [Dim<S>],

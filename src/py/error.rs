@@ -24,6 +24,8 @@ impl From<Error> for PyErr {
             | Error::Dtype { .. }
             | Error::SelfOverlap { .. }
             | Error::NotPlain { .. }
+            | Error::Count { .. }
+            | Error::SharedMemory { .. }
             | Error::NonFiniteNorm { .. } => PyRuntimeError::new_err(message),
         }
     }

@@ -13,12 +13,14 @@ mod plan;
 mod schedule;
 mod state;
 mod step;
+mod theory;
 mod threads;
 mod torch;
+mod vectors;
 
 use pyo3::prelude::*;
 
-/// The compiled core of torchpace. Its Python face is `torchpace.optim` and `torchpace.schedule`.
+/// The compiled core of torchpace. Its Python face is `torchpace.optim`, `torchpace.schedule` and `torchpace.control`.
 #[pymodule(name = "_native")]
 mod native {
     #[pymodule_export]
@@ -27,6 +29,10 @@ mod native {
     use super::plan::Plan;
     #[pymodule_export]
     use super::schedule::Schedule;
+    #[pymodule_export]
+    use super::theory::{effective_lr, max_stable_lr, max_stable_lr_adam, max_stable_lr_rmsprop, retune, scale_lr};
+    #[pymodule_export]
+    use super::vectors::{axpy, dot, scale};
 
     use pyo3::prelude::*;
 

@@ -1,0 +1,66 @@
+"""What a measurement must leave as it was: random numbers, buffers, and training or evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Untouched:
+    """A block at whose end, however it ends, torch's random numbers and a model's buffers and modes are as before it.
+
+    `reset` brings them there in between, so that a loss which draws or counts does so alike in every evaluation.
+    """
+
+    def __init__(self, params: Iterable[Tensor], model: torch.nn.Module | None) -> None:
+        self._devices = sorted({param.device.index for param in params if param.device.type == "cuda"})
+        self._model = model
+
+    def __enter__(self) -> Untouched:
+        self._random = torch.get_rng_state()
+        self._random_of = [(device, torch.cuda.get_rng_state(device)) for device in self._devices]
+        self._modes: list[tuple[torch.nn.Module, bool]] = []
+        self._buffers: list[tuple[dict[str, Any], str, _Buffer]] = []
+        for module in () if self._model is None else self._model.modules():
+            self._modes.append((module, module.training))
+            self._buffers += [(module._buffers, name, _Buffer(buffer)) for name, buffer in module._buffers.items()]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Bring all to where it was."""
+        torch.set_rng_state(self._random)
+        for device, state in self._random_of:
+            torch.cuda.set_rng_state(state, device)
+        for module, training in self._modes:
+            module.training = training
+        for buffers, name, buffer in self._buffers:
+            buffers[name] = buffer.as_it_was()
+
+
+class _Buffer:
+    """A buffer, and a copy of what is in it."""
+
+    def __init__(self, buffer: Tensor | None) -> None:
+        self._buffer = buffer
+        self._copy = None if buffer is None else buffer.detach().clone()
+        self._version = _version(buffer)
+
+    def as_it_was(self) -> Tensor | None:
+        """The buffer with its values, written back only if they were written to: a graph may have saved it."""
+        if self._buffer is not None and self._copy is not None:
+            now = _version(self._buffer)
+            if now is None or now != self._version:
+                with torch.no_grad():
+                    self._buffer.copy_(self._copy)
+                self._version = _version(self._buffer)
+        return self._buffer
+
+
+def _version(buffer: Tensor | None) -> int | None:
+    return None if buffer is None or buffer.is_inference() else buffer._version
