@@ -1,0 +1,326 @@
+"""What a training run is doing: getting on, swinging across a valley, resting, or in its noise."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchpace.control._sketch import Sketch
+
+
+class Verdict(str, Enum):
+    """A word for what `Monitor` sees; equal to its text, as in ``verdict == "progress"``."""
+
+    UNKNOWN = "unknown"
+    PROGRESS = "progress"
+    OSCILLATION = "oscillation"
+    CRITICAL_POINT = "critical point"
+    NOISE_FLOOR = "noise floor"
+    UNCLEAR = "unclear"
+    DIVERGED = "diverged"
+
+    __str__ = str.__str__
+
+
+class Signs(NamedTuple):
+    """The numbers that a verdict is made of, over the last `window` steps; see `Monitor`.
+
+    Attributes:
+        relative_norm: the gradients' root mean square norm, in units of the greatest that a window had.
+        norm: the same in gradient units.
+        correlation: of successive gradients, from -1 to 1.
+        shrinkage: the factor by which the norm changed each step, on average.
+        persistent: the share of the mean square gradient that stays from one half of the window to the next.
+        fall: the fall of the loss in the window, along a straight line.
+        significance: that fall in units of its standard error, in which successive errors may be alike.
+    """
+
+    relative_norm: float
+    norm: float
+    correlation: float
+    shrinkage: float
+    persistent: float
+    fall: float
+    significance: float
+
+
+# Chosen on the cases that tests/control/cases of tuning seeds; scored on others (tests/control/test_monitor.py).
+_TURNED = -0.45  # successive gradients that point against each other
+_LASTING = 0.9  # their norm shrinks by less than this factor a step: at 0.95 of its bound, descent has 1 - 1.9 = -0.9
+_SMALL = 1e-3  # of the greatest norm seen
+_PERSISTENT = 0.2
+_ALIKE = 0.9  # successive gradients that agree
+_SIGNIFICANT = 5.0
+_CALMER = 0.97  # norms that shrink by more each step are progress, whatever the loss
+
+
+class Monitor:
+    r"""Tells oscillation across a valley from a critical point, from progress and from the noise floor.
+
+    A loss that no longer falls has three causes, and the gradients :math:`g_t` tell them apart. Across a valley they
+    are large and turn with each step; at a critical point they are small; in the noise they are large, and their mean
+    is small against their variance. Over a window of :math:`n` steps, with its two halves' mean gradients
+    :math:`\bar g_1, \bar g_2`:
+
+    .. math::
+        \text{correlation} = \frac{\sum \langle g_t, g_{t-1} \rangle}
+            {\sqrt{\sum \lVert g_t \rVert^2 \sum \lVert g_{t-1} \rVert^2}}, \qquad
+        \text{persistent} = \frac{\langle \bar g_1, \bar g_2 \rangle}{\text{mean} \lVert g_t \rVert^2}
+
+    The first of these verdicts that applies:
+
+    * ``"diverged"``: a loss or gradient is not finite.
+    * ``"critical point"``: the norm is at most `grad_tol`, or 0.001 of the greatest that a window had: done, or a
+      saddle.
+    * ``"oscillation"``: correlation below -0.45, and the norm shrinks by less than a tenth each step: lower the rate.
+      Plain descent has this from 0.95 of its bound on; in noise at rest the correlation is
+      :math:`-\eta\lambda/2`.
+    * ``"progress"``: persistent above 0.2, or the loss falls by more than 5 standard errors from one half to the next,
+      or the norm shrinks by more than 3 % each step: go on.
+    * ``"noise floor"``: persistent within 0.2 of 0: average the weights, or lower the rate.
+    * ``"unclear"``: none of them, such as a slow swing under much momentum.
+
+    ``"unknown"`` until the window is full. Gradients are seen through a fixed random sketch of at most `width` numbers
+    for each parameter, of which four copies are kept; all numbers stay on the device until a verdict is asked for. The
+    norm and the inner products are therefore estimates, within about :math:`1/\sqrt{\text{width}}`, and exact for
+    parameters of at most `width` elements.
+
+    Args:
+        params: the parameters whose ``grad`` is looked at, as an optimizer takes them; tensors of any shapes.
+        window: :math:`n`, an even number of steps, at least 16 (default: 50).
+        grad_tol: a norm that is small whatever was before, in gradient units, at least 0 (default: 1e-8).
+        width: numbers for each parameter, at least 16 (default: 1024).
+        seed: of the random signs (default: 0).
+
+    Raises:
+        ValueError: an argument is out of its range, or there are no parameters.
+        TypeError: a parameter is not a tensor, or a gradient is sparse.
+
+    Limits: a plateau whose gradients are 0.001 of those before looks like a critical point, which it nearly is; a rate
+    so small that nothing moves, at a persistent gradient, is progress, as slow as it is. Under gradient scaling,
+    unscale first. In real training at small batches progress is often far below the noise of a window: choose it long.
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> from torchpace.control import Monitor
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> optimizer = optim.SGD([weight], lr=1.99)  # the bound is 2
+        >>> monitor = Monitor([weight], window=20)
+        >>> for _ in range(20):
+        ...     optimizer.zero_grad()
+        ...     loss = 0.5 * weight.square().sum()
+        ...     loss.backward()
+        ...     monitor.observe(loss)
+        ...     optimizer.step()
+        >>> str(monitor.verdict)
+        'oscillation'
+        >>> print(monitor.explain())
+        oscillation: successive gradients turn (correlation -1.00) and their norm, 1.3, changes by a factor of 0.990 \
+each step: lower the rate.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        window: int = 50,
+        grad_tol: float = 1e-8,
+        width: int = 1024,
+        seed: int = 0,
+    ) -> None:
+        params = list(params)
+        if not params:
+            raise ValueError("params is empty, expected at least one parameter")
+        for index, param in enumerate(params):
+            if not isinstance(param, Tensor):
+                raise TypeError(f"params[{index}] is of type {type(param).__name__}, expected a tensor")
+        if window < 16 or window % 2:
+            raise ValueError(f"window is {window}, expected an even number, at least 16")
+        if not (math.isfinite(grad_tol) and grad_tol >= 0):
+            raise ValueError(f"grad_tol is {grad_tol}, expected a finite number >= 0")
+        if width < 16:
+            raise ValueError(f"width is {width}, expected at least 16")
+        self.window, self.grad_tol = window, grad_tol
+        self._setup = (window, width, seed)
+        self._sketch = Sketch(params, width, seed)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, also the greatest norm: what comes is another task."""
+        self._count = 0
+        # Of each step of the window: loss, squared norm, product with the gradient before.
+        self._seen: deque[tuple[Tensor | float, Tensor, Tensor]] = deque(maxlen=self.window)
+        self._last: Tensor | None = None
+        self._sum: Tensor | None = None  # of this half window's gradients
+        self._before: Tensor | None = None  # of the half window before
+        self._product: Tensor | float = 0.0  # of the last two halves' sums
+        self._greatest: Tensor | float = 0.0  # squared norm, mean over half a window
+
+    @torch.no_grad()
+    def observe(self, loss: Tensor | float) -> None:
+        """Look at the gradients of a step, after ``backward`` and before ``zero_grad``; reads nothing back to the host.
+
+        Args:
+            loss: of this step, one number.
+
+        Raises:
+            ValueError: the loss has more than one element.
+            TypeError: a gradient is sparse.
+        """
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise ValueError(f"loss has shape {list(loss.shape)}, expected one number")
+            loss = loss.detach().clone().reshape(())
+        now = self._sketch()
+        last = torch.zeros_like(now) if self._last is None else self._last
+        self._seen.append((loss, now @ now, now @ last))
+        self._last = now
+        self._sum = now.clone() if self._sum is None else self._sum.add_(now)
+        self._count += 1
+        half = self.window // 2
+        if self._count % half == 0:
+            mean = torch.stack([squared for _, squared, _ in self._seen][-half:]).mean()
+            self._greatest = torch.fmax(mean, torch.as_tensor(self._greatest, dtype=mean.dtype, device=mean.device))
+            if self._before is not None:
+                self._product = self._sum @ self._before
+            self._before, self._sum = self._sum, None
+
+    @property
+    def signs(self) -> Signs | None:
+        """The numbers of the last window, read from the device; None until it is full."""
+        if self._count < self.window:
+            return None
+        losses = [float(loss) for loss, _, _ in self._seen]
+        squares = torch.stack([squared for _, squared, _ in self._seen]).tolist()
+        products = torch.stack([product for _, _, product in self._seen]).tolist()
+        half = self.window // 2
+        mean = sum(squares) / self.window
+        first, second = sum(squares[:half]), sum(squares[half:])
+        apart = math.sqrt(sum(squares[1:]) * sum(squares[:-1]))
+        fall, error = _fall(losses)
+        return Signs(
+            relative_norm=_over(math.sqrt(mean), math.sqrt(float(self._greatest))),
+            norm=math.sqrt(mean),
+            correlation=_over(sum(products[1:]), apart),
+            shrinkage=_over(second, first) ** (1 / self.window),
+            persistent=_over(float(self._product) / half**2, mean),
+            fall=fall,
+            significance=_over(fall, error),
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """The word for the last window."""
+        return self._judge(self.signs)
+
+    def _judge(self, signs: Signs | None) -> Verdict:
+        if signs is None:
+            return Verdict.UNKNOWN
+        if not (math.isfinite(signs.norm) and math.isfinite(signs.fall)):
+            return Verdict.DIVERGED
+        if signs.norm <= self.grad_tol or signs.relative_norm <= _SMALL:
+            return Verdict.CRITICAL_POINT
+        if signs.correlation < _TURNED and signs.shrinkage > _LASTING:
+            return Verdict.OSCILLATION
+        descends = signs.correlation > _ALIKE and signs.fall > 0
+        lasts = signs.persistent > _PERSISTENT or signs.significance > _SIGNIFICANT
+        if descends or lasts or signs.shrinkage < _CALMER:
+            return Verdict.PROGRESS
+        if abs(signs.persistent) <= _PERSISTENT and signs.significance > -_SIGNIFICANT:
+            return Verdict.NOISE_FLOOR
+        return Verdict.UNCLEAR
+
+    def explain(self) -> str:
+        """The verdict with its numbers and what to do, in one sentence."""
+        signs = self.signs
+        verdict = self._judge(signs)
+        if signs is None:
+            return f"{verdict}: {self._count} of {self.window} steps seen."
+        turned = f"successive gradients turn (correlation {signs.correlation:.2f})"
+        falls = f"the loss falls by {signs.fall:.3g} ({signs.significance:.1f} standard errors)"
+        persists = f"{signs.persistent:.0%} of the mean square gradient persists"
+        reasons = {
+            Verdict.DIVERGED: "a loss or gradient is not finite: go back to a checkpoint and lower the rate",
+            Verdict.CRITICAL_POINT: f"the gradients' norm is {signs.norm:.2g}, {signs.relative_norm:.1g} of its greatest: "
+            "done, or at a saddle",
+            Verdict.OSCILLATION: f"{turned} and their norm, {signs.norm:.2g}, changes by a factor of "
+            f"{signs.shrinkage:.3f} each step: lower the rate",
+            Verdict.PROGRESS: f"{falls}, and {persists}: go on",
+            Verdict.NOISE_FLOOR: f"the gradients' norm is {signs.norm:.2g}, but only {persists}, and {falls}: average "
+            "the weights, or lower the rate",
+            Verdict.UNCLEAR: f"{turned}, {persists}, {falls}: look again later",
+        }
+        return f"{verdict}: {reasons[verdict]}."
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen, as numbers and tensors; loads under ``weights_only=True``."""
+        return {
+            "setup": list(self._setup),
+            "count": self._count,
+            "losses": [float(loss) for loss, _, _ in self._seen],
+            "squares": [float(squared) for _, squared, _ in self._seen],
+            "products": [float(product) for _, _, product in self._seen],
+            "last": self._last,
+            "sum": None if self._sum is None else self._sum.clone(),
+            "before": self._before,
+            "product": float(self._product),
+            "greatest": float(self._greatest),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a `state_dict`.
+
+        Raises:
+            KeyError: it lacks an entry.
+            ValueError: it is of another window, width or seed, or of other parameters.
+        """
+        state = {name: state_dict[name] for name in self.state_dict()}
+        if tuple(state["setup"]) != self._setup:
+            raise ValueError(f"the state is of window, width and seed {state['setup']}, expected {list(self._setup)}")
+        now = self._sketch()
+        vectors = {}
+        for name in ("last", "sum", "before"):
+            vectors[name] = state[name]
+            if state[name] is not None:
+                if state[name].shape != now.shape:
+                    raise ValueError(
+                        f"the state's {name} has {state[name].numel()} numbers, expected {now.numel()}: it is of other "
+                        "parameters"
+                    )
+                vectors[name] = state[name].to(now).clone()
+        self._count = state["count"]
+        self._seen.clear()
+        for loss, squared, product in zip(state["losses"], state["squares"], state["products"], strict=True):
+            self._seen.append((loss, now.new_tensor(squared), now.new_tensor(product)))
+        self._last, self._sum, self._before = vectors["last"], vectors["sum"], vectors["before"]
+        self._product, self._greatest = state["product"], state["greatest"]
+
+
+def _over(value: float, unit: float) -> float:
+    """A ratio; 0 over 0 is 0."""
+    if unit == 0:
+        return 0.0 if value == 0 else math.copysign(math.inf, value)
+    return value / unit
+
+
+def _fall(losses: list[float]) -> tuple[float, float]:
+    """The fall of a line through the losses, and its standard error, errors taken to follow one another (AR(1))."""
+    if not all(map(math.isfinite, losses)):
+        return math.nan, math.nan
+    count = len(losses)
+    middle, mean = (count - 1) / 2, math.fsum(losses) / count
+    across = sum((step - middle) ** 2 for step in range(count))
+    slope = math.fsum((step - middle) * (loss - mean) for step, loss in enumerate(losses)) / across
+    rest = [loss - mean - slope * (step - middle) for step, loss in enumerate(losses)]
+    squares = math.fsum(value * value for value in rest)
+    tied = _over(math.fsum(left * right for left, right in itertools.pairwise(rest)), squares)
+    tied = min(max(tied, 0.0), 0.99)
+    error = math.sqrt(squares / (count - 2) / across * (1 + tied) / (1 - tied))
+    return -slope * (count - 1), error * (count - 1)

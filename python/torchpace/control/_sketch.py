@@ -1,0 +1,63 @@
+"""A short vector in place of all gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Sketch:
+    """A fixed random linear map of all gradients to a short vector; inner products are kept on average.
+
+    A tensor of at most `width` elements is kept as it is. A larger one is cut into rows of `width` elements, which are
+    added up with random signs: a count sketch (Charikar, Chen and Farach-Colton 2002) whose buckets need no table, one
+    product of a vector and a matrix. The signs are 1 / `width` of the gradients' memory.
+    """
+
+    def __init__(self, params: Sequence[Tensor], width: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._params, self._width = params, width
+        self._home = params[0].device
+        self._signs = [
+            (torch.randint(0, 2, (_real_numel(param) // width + 1,), generator=generator) * 2 - 1).to(
+                param.device, _real_type(param.dtype)
+            )
+            if _real_numel(param) > width
+            else None
+            for param in params
+        ]
+
+    @torch.no_grad()
+    def __call__(self) -> Tensor:
+        """The sketch of the present gradients, in float32 (float64 if a gradient has it); a missing one counts as 0."""
+        pieces = [self._piece(param, signs) for param, signs in zip(self._params, self._signs, strict=True)]
+        types = {piece.dtype for piece in pieces}
+        if len(types) > 1:
+            pieces = [piece.to(torch.float64) for piece in pieces]
+        return torch.cat(pieces)
+
+    def _piece(self, param: Tensor, signs: Tensor | None) -> Tensor:
+        grad = param.grad
+        if grad is None:
+            size = min(_real_numel(param), self._width)
+            return torch.zeros(size, dtype=_real_type(param.dtype), device=self._home)
+        if grad.layout != torch.strided:
+            raise TypeError(f"a gradient of shape {list(grad.shape)} is {grad.layout}, expected a strided one")
+        flat = (torch.view_as_real(grad) if grad.is_complex() else grad).reshape(-1)
+        if signs is not None:
+            rows = len(signs) - 1
+            flat = flat.to(signs.dtype)
+            whole, rest = flat[: rows * self._width].view(rows, self._width), flat[rows * self._width :]
+            flat = signs[:rows] @ whole
+            flat[: len(rest)] += signs[rows] * rest
+        return flat.to(self._home, _real_type(param.dtype))
+
+
+def _real_numel(param: Tensor) -> int:
+    return param.numel() * (2 if param.is_complex() else 1)
+
+
+def _real_type(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
