@@ -32,6 +32,10 @@ NAMES = (
     "resonance",
     "digits_cyclical",
     "digits_batch",
+    "divergence_guard",
+    "digits_guard",
+    "curvature_rate",
+    "edge_of_stability",
 )
 
 
