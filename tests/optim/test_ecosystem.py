@@ -440,6 +440,15 @@ def test_two_processes_train_one_model(name, options):
         torch.testing.assert_close(param.detach(), torch.ones_like(param), rtol=0, atol=0.1)
 
 
+@pytest.fixture
+def interruptible():
+    """That interrupts arrive, which a shell has its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("delay", [1e-4, 1e-3, 3e-3, 1e-2, 3e-2])
 @each_case
 def test_keyboard_interrupt_leaves_no_half_step(name, options, delay):
