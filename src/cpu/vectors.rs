@@ -113,7 +113,7 @@ impl Pairs<'_, false> {
 }
 
 impl Pairs<'_, true> {
-    /// `y = a * x + y`, rounded once.
+    /// `y = a * x + y`, in `f64`, then rounded to the type of `y`.
     pub fn axpy(&self, a: f64, threads: &dyn Threads) {
         self.axpy_on(Isa::best(), a, threads);
     }

@@ -280,6 +280,8 @@ class CurvatureLR(LRScheduler):
         except NotFiniteError:
             warnings.warn("the curvature is not finite, so the learning rate stays as it is", stacklevel=5)
             return
+        finally:
+            self._seconds += time.perf_counter() - begin
         curvature = max(found.values[0], 0.0)
         if self._curvature is not None:
             curvature = self._smoothing * self._curvature + (1 - self._smoothing) * curvature
@@ -289,7 +291,6 @@ class CurvatureLR(LRScheduler):
         self._rate = rate if math.isfinite(rate) else self._rate
         self._measurements += 1
         self._products += hessian.products
-        self._seconds += time.perf_counter() - begin
 
 
 def _in_bounds(step: Preconditioner, share: float) -> tuple[Scale, Scale]:
