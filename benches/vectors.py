@@ -2,10 +2,10 @@
 
 The operations of a Lanczos step: an inner product, a norm, y += a x, and y = a x. torch's arm is the usual one: for the
 product `torch._foreach_mul` and the sums, for the norm `torch._foreach_norm`, for the rest `torch._foreach_add_` and
-`torch._foreach_mul_`. Ours sums in float64, torch in the tensors' type. Arms take turns within a round; a row's figure is
-the median over the rounds of (torch's time / our time), with the quartiles, so above 1 ours is faster, and losses have a
-star. With `--record` the rows are written to benches/record/<machine>/<date>-vectors.csv. The column "others" tells what
-share of a core other processes used during a row.
+`torch._foreach_mul_`. Ours sums in float64, torch in the tensors' type. Arms take turns within a round; a row's figure
+is the median over the rounds of (torch's time / our time), with the quartiles, so above 1 ours is faster, and losses
+have a star. With `--record` the rows are written to benches/record/<machine>/<date>-vectors.csv. The column "others"
+tells what share of a core other processes used during a row.
 """
 
 import argparse
@@ -61,9 +61,8 @@ def check(name, ours, theirs, x, y, dtype):
         size = _vectors.norm(x) * _vectors.norm(y)
         good = abs(a - b) <= 100 * torch.finfo(dtype).eps * size
     else:
-        good = all(
-            torch.allclose(one, other, rtol=2 * torch.finfo(dtype).eps) for one, other in zip(left, right, strict=True)
-        )
+        eps = torch.finfo(dtype).eps
+        good = all(torch.allclose(one, other, 2 * eps, 2 * eps) for one, other in zip(left, right, strict=True))
     if not good:
         raise SystemExit(f"{name}: the results differ")
 
@@ -91,9 +90,8 @@ def main():
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}")
     print("us: median. Ratio: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
-    print(
-        f"{'list':12}{'type':10}{'threads':>8} {'operation':10}{'ours us':>10}{'torch us':>10}{'others':>8}{'ratio':>22}"
-    )
+    head = f"{'list':12}{'type':10}{'threads':>8} {'operation':10}"
+    print(f"{head}{'ours us':>10}{'torch us':>10}{'others':>8}{'ratio':>22}")
     rows = []
     for threads in options.threads:
         torch.set_num_threads(threads)

@@ -423,7 +423,7 @@ def test_the_cost_is_reported():
     before = scheduler.cost
     assert isinstance(before, CurvatureCost)
     assert (before.measurements, before.products) == (1, 2)
-    assert 0 < before.seconds
+    assert before.seconds > 0
     assert 0 < before.share <= 1
     train(optimizer, bowl.loss, scheduler, 10)
     assert (scheduler.cost.measurements, scheduler.cost.products) == (3, 6)

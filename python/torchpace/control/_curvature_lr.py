@@ -26,8 +26,8 @@ class CurvatureCost:
 
     Attributes:
         measurements: how many there were.
-        products: the Hessian-vector products that they took; each is about as dear as two to three training steps where
-            the graph cannot be kept, one to two where it can.
+        products: the Hessian-vector products that they took; each is about as dear as three training steps on the same
+            data.
         seconds: the time that they took.
         share: the same as a share of all time since the scheduler was made, from 0 to 1.
     """
