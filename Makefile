@@ -91,10 +91,11 @@ sanitize: | tools-test
 valgrind: $(INSTALLED)
 	bash tests/sanitize/valgrind.sh $(PY)
 
-## Benchmarks: against torch (a step, schedulers, training, memory), and of the loop alone.
+## Benchmarks: against torch (a step, schedulers, vectors, training, memory), and of the loop alone.
 bench: $(INSTALLED) $(ENV)/.extra-demo
 	$(PY) benches/step.py
 	$(PY) benches/schedulers.py
+	$(PY) benches/vectors.py
 	$(PY) benches/training.py
 	$(PY) benches/memory.py
 	cargo bench --locked --no-default-features --bench sweep

@@ -32,12 +32,41 @@ pub struct Pairs<'a, const WRITES: bool> {
 
 /// One tensor of `x` and the one of `y` at its place.
 struct Pair {
-    /// `y` is its parameter, `x` its gradient.
-    walk: Walk<0>,
+    way: Way,
+    len: usize,
     x: *mut u8,
     y: *mut u8,
     /// The number of elements of the pairs before.
     begin: usize,
+}
+
+/// The way through a pair.
+enum Way {
+    /// Both without gaps, and of this type.
+    Plain(Dtype),
+    /// Any other; `y` is the walk's parameter, `x` its gradient.
+    Walk(Box<Walk<0>>),
+}
+
+impl Way {
+    fn of(x: &View<'_>, y: &View<'_>) -> Self {
+        if x.dtype() == y.dtype() && is_contiguous(x) && is_contiguous(y) {
+            return Self::Plain(x.dtype().part());
+        }
+        Self::Walk(Box::new(Walk::of(&Operands { param: *y, grad: *x, slots: [], step: None })))
+    }
+}
+
+/// Whether the elements follow each other in the order of their indices: the usual case, known without a walk.
+fn is_contiguous(view: &View<'_>) -> bool {
+    let mut next = 1;
+    for (&size, &stride) in view.shape().iter().zip(view.strides()).rev() {
+        if size != 1 && stride != next {
+            return false;
+        }
+        next *= size;
+    }
+    true
 }
 
 // SAFETY: the pointers are those of views whose memory `Pairs` borrows; pairs share no memory that is written, and two
@@ -59,9 +88,8 @@ impl<'a, const WRITES: bool> Pairs<'a, WRITES> {
         let (mut pairs, mut total) = (Vec::with_capacity(x.len()), 0);
         for (k, (x, y)) in x.iter().zip(y).enumerate() {
             check::<WRITES>(x, y, || format!("tensors[{k}]"))?;
-            let walk = Walk::of(&Operands { param: *y, grad: *x, slots: [], step: None });
-            let len = walk.len();
-            pairs.push(Pair { walk, x: x.data(), y: y.data(), begin: total });
+            let len = y.len() * y.dtype().parts();
+            pairs.push(Pair { way: Way::of(x, y), len, x: x.data(), y: y.data(), begin: total });
             total += len;
         }
         if WRITES && !are_apart(x, y) {
@@ -78,10 +106,10 @@ impl<'a, const WRITES: bool> Pairs<'a, WRITES> {
     /// The pairs that have elements in `piece` of all elements, with their own part of it.
     #[inline(always)]
     fn parts_in(&self, piece: &Range<usize>) -> impl Iterator<Item = (&Pair, Range<usize>)> {
-        let begin = self.pairs.partition_point(|pair| pair.begin + pair.walk.len() <= piece.start);
+        let begin = self.pairs.partition_point(|pair| pair.begin + pair.len <= piece.start);
         let count = self.pairs[begin..].partition_point(|pair| pair.begin < piece.end);
-        self.pairs[begin..begin + count].iter().filter(|pair| !pair.walk.is_empty()).map(|pair| {
-            let own = |at: usize| at.saturating_sub(pair.begin).min(pair.walk.len());
+        self.pairs[begin..begin + count].iter().filter(|pair| pair.len > 0).map(|pair| {
+            let own = |at: usize| at.saturating_sub(pair.begin).min(pair.len);
             (pair, own(piece.start)..own(piece.end))
         })
     }
@@ -113,7 +141,7 @@ impl Pairs<'_, false> {
 }
 
 impl Pairs<'_, true> {
-    /// `y = a * x + y`, rounded once.
+    /// `y = a * x + y`, in `f64`, then rounded to the type of `y`.
     pub fn axpy(&self, a: f64, threads: &dyn Threads) {
         self.axpy_on(Isa::best(), a, threads);
     }
@@ -243,16 +271,23 @@ impl Pair {
     /// `part` must lie within the pair, and nobody else may touch what is written there.
     #[inline(always)]
     unsafe fn run<W: Work>(&self, isa: Isa, part: Range<usize>, work: W) {
-        // SAFETY: the caller's promise, and that of the views behind the pointers.
+        let dtype = match &self.way {
+            Way::Plain(dtype) => *dtype,
+            Way::Walk(walk) => match walk.path() {
+                Path::Dense => walk.dtypes().param,
+                // SAFETY: the caller's promise, and that of the views behind the pointers.
+                Path::Nested(dims) => return unsafe { isa.run(Gaps { pair: self, walk, dims, part, work }) },
+            },
+        };
+        // SAFETY: as above.
         unsafe {
-            match (self.walk.path(), self.walk.dtypes().param) {
-                (Path::Dense, Dtype::F32) => isa.run(self.dense::<f32, W>(part, work)),
-                (Path::Dense, Dtype::F64) => isa.run(self.dense::<f64, W>(part, work)),
-                (Path::Dense, Dtype::F16) => isa.run(self.dense::<F16, W>(part, work)),
-                (Path::Dense, Dtype::Bf16) => isa.run(self.dense::<Bf16, W>(part, work)),
-                (Path::Nested(dims), _) => isa.run(Gaps { pair: self, dims, part, work }),
-                // A walk knows parts alone, and of the types above.
-                (Path::Dense, Dtype::C64 | Dtype::C128 | Dtype::OtherFloat | Dtype::NoFloat) => {}
+            match dtype {
+                Dtype::F32 => isa.run(self.dense::<f32, W>(part, work)),
+                Dtype::F64 => isa.run(self.dense::<f64, W>(part, work)),
+                Dtype::F16 => isa.run(self.dense::<F16, W>(part, work)),
+                Dtype::Bf16 => isa.run(self.dense::<Bf16, W>(part, work)),
+                // Types of parts alone, and those that `check` let pass.
+                Dtype::C64 | Dtype::C128 | Dtype::OtherFloat | Dtype::NoFloat => {}
             }
         }
     }
@@ -274,11 +309,13 @@ impl<E: Element, W: Work> Kernel for Dense<E, W> {
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
         let Self { x, y, part, mut work } = self;
+        let is_one = core::ptr::eq(x, y);
         for at in part.clone().step_by(LANES) {
             let count = LANES.min(part.end - at);
             // SAFETY: the caller's promise.
             unsafe {
-                let result = work.on(wide(load(x.add(at), count)), wide(load(y.add(at), count)));
+                let here = wide(load(x.add(at), count));
+                let result = work.on(here, if is_one { here } else { wide(load(y.add(at), count)) });
                 if W::WRITES {
                     let mut narrow = [E::Compute::lit(0.0); LANES];
                     for lane in 0..LANES {
@@ -303,6 +340,7 @@ fn wide<T: Float>(lanes: [T; LANES]) -> [f64; LANES] {
 /// Elements along `dims`.
 struct Gaps<'a, W> {
     pair: &'a Pair,
+    walk: &'a Walk<0>,
     dims: &'a [Dim<0>],
     part: Range<usize>,
     work: W,
@@ -311,8 +349,8 @@ struct Gaps<'a, W> {
 impl<W: Work> Kernel for Gaps<'_, W> {
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
-        let Self { pair, dims, part, mut work } = self;
-        let dtypes = *pair.walk.dtypes();
+        let Self { pair, walk, dims, part, mut work } = self;
+        let dtypes = *walk.dtypes();
         let nested = Nested { param: pair.y, grad: pair.x, slots: [], dtypes, dims };
         // SAFETY: the caller's promise.
         unsafe {

@@ -116,6 +116,12 @@ impl Torch {
         Ok((seen.0, sight))
     }
 
+    /// [`view`](Self::view) alone.
+    pub fn memory<'a>(&self, py: Python<'_>, tensor: &'a Tensor) -> PyResult<View<'a>> {
+        // SAFETY: as for `view`.
+        Ok(unsafe { self.reader.read(py, &tensor.0) }?.0)
+    }
+
     /// Whether a tensor's memory is still what it was.
     #[inline]
     pub fn is_as(&self, py: Python<'_>, tensor: &Tensor, sight: &Sight) -> bool {

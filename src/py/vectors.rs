@@ -1,6 +1,7 @@
 //! Lists of tensors as vectors, for Python. What uses them is `torchpace.control`.
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use super::torch::{Tensor, Torch};
 use crate::cpu::{Pairs, Threads, Unfit};
@@ -54,8 +55,19 @@ fn with<const WRITES: bool, T: Send>(
 ) -> PyResult<Option<T>> {
     let torch = Torch::get(py)?;
     let (Some(xs), Some(ys)) = (plain(torch, x)?, plain(torch, y)?) else { return Ok(None) };
-    // From here on no Python code runs, so what is read stays true.
-    let (Some(x_views), Some(y_views)) = (views(py, torch, &xs), views(py, torch, &ys)) else { return Ok(None) };
+    let read = || Some((views(py, torch, &xs)?, views(py, torch, &ys)?));
+    let Some((mut x_views, mut y_views)) = read() else { return Ok(None) };
+    if x_views.iter().chain(&y_views).any(|view| view.dtype().parts() == 2) {
+        // Which may run Python code.
+        for tensor in xs.iter().chain(&ys) {
+            if tensor.is_conjugate_view(py)? {
+                return Ok(None);
+            }
+        }
+        let Some(again) = read() else { return Ok(None) };
+        (x_views, y_views) = again;
+    }
+    // From the last reading on no Python code runs, so what was read stays true.
     let pairs = match Pairs::<WRITES>::new(&x_views, &y_views) {
         Ok(pairs) => pairs,
         Err(Unfit::Refused(..)) => return Ok(None),
@@ -64,22 +76,18 @@ fn with<const WRITES: bool, T: Send>(
     let threads = torch.threads(threads);
     let done = if pairs.total() < MUCH { work(&pairs, &threads) } else { py.detach(|| work(&pairs, &threads)) };
     if WRITES {
-        torch.increment_version(&pyo3::types::PyList::new(py, y)?)?;
+        torch.increment_version(&PyList::new(py, y)?)?;
     }
     Ok(Some(done))
 }
 
-/// The objects as tensors, if all are plain ones that hold their elements as they are.
+/// The objects as tensors, if all are plain ones and none is a negative view.
 fn plain(torch: &Torch, objects: &[Bound<'_, PyAny>]) -> PyResult<Option<Vec<Tensor>>> {
     let mut tensors = Vec::with_capacity(objects.len());
     for object in objects {
         let py = object.py();
         let Some(tensor) = torch.plain(object) else { return Ok(None) };
         if torch.is_negative_view(py, &tensor)? {
-            return Ok(None);
-        }
-        let is_complex = torch.view(py, &tensor).is_ok_and(|(view, _)| view.dtype().parts() == 2);
-        if is_complex && tensor.is_conjugate_view(py)? {
             return Ok(None);
         }
         tensors.push(tensor);
@@ -89,5 +97,5 @@ fn plain(torch: &Torch, objects: &[Bound<'_, PyAny>]) -> PyResult<Option<Vec<Ten
 
 /// The memory of the tensors, if torch describes all.
 fn views<'a>(py: Python<'_>, torch: &Torch, tensors: &'a [Tensor]) -> Option<Vec<View<'a>>> {
-    tensors.iter().map(|tensor| torch.view(py, tensor).ok().map(|(view, _)| view)).collect()
+    tensors.iter().map(|tensor| torch.memory(py, tensor).ok()).collect()
 }

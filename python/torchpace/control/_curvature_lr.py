@@ -26,8 +26,8 @@ class CurvatureCost:
 
     Attributes:
         measurements: how many there were.
-        products: the Hessian-vector products that they took; each is about as dear as two to three training steps where
-            the graph cannot be kept, one to two where it can.
+        products: the Hessian-vector products that they took; each is about as dear as three training steps on the same
+            data.
         seconds: the time that they took.
         share: the same as a share of all time since the scheduler was made, from 0 to 1.
     """
@@ -280,6 +280,8 @@ class CurvatureLR(LRScheduler):
         except NotFiniteError:
             warnings.warn("the curvature is not finite, so the learning rate stays as it is", stacklevel=5)
             return
+        finally:
+            self._seconds += time.perf_counter() - begin
         curvature = max(found.values[0], 0.0)
         if self._curvature is not None:
             curvature = self._smoothing * self._curvature + (1 - self._smoothing) * curvature
@@ -289,7 +291,6 @@ class CurvatureLR(LRScheduler):
         self._rate = rate if math.isfinite(rate) else self._rate
         self._measurements += 1
         self._products += hessian.products
-        self._seconds += time.perf_counter() - begin
 
 
 def _in_bounds(step: Preconditioner, share: float) -> tuple[Scale, Scale]:

@@ -42,7 +42,7 @@ def lanczos(
     tol: float,
     eps: float,
 ) -> Found:
-    """The Lanczos method, every vector made orthogonal to all before it, twice.
+    """The Lanczos method, every vector made orthogonal to all before it.
 
     Where the vectors span a space that the operator maps into itself, a new one is drawn if more eigenvalues are
     wanted: so one that occurs several times is found as often. `eps` is the precision of the products.
@@ -55,8 +55,10 @@ def lanczos(
         basis.append(ahead)
         ahead = times(basis[-1])
         diagonal.append(dot(basis[-1], ahead))
-        _orthogonalize(ahead, basis)
-        rest = norm(ahead)
+        axpy_(-diagonal[-1], basis[-1], ahead)
+        if len(basis) > 1 and beside[-1] != 0:
+            axpy_(-beside[-1], basis[-2], ahead)
+        rest = _orthogonalize(ahead, basis)
         if not (math.isfinite(rest) and math.isfinite(diagonal[-1])):
             raise NotFiniteError("a product with the Hessian is not finite")
         count = len(basis)
@@ -127,10 +129,20 @@ def _unit(vector: list[Tensor]) -> list[Tensor]:
     return vector
 
 
-def _orthogonalize(vector: list[Tensor], basis: list[list[Tensor]]) -> None:
-    for _ in range(2):
+def _orthogonalize(vector: list[Tensor], basis: list[list[Tensor]]) -> float:
+    """Take from a vector its parts along a basis; its length then.
+
+    What takes away most of the vector leaves an error that is not small beside the rest, and is done again.
+    """
+    before = norm(vector)
+    for _ in range(3):
         for other in basis:
             axpy_(-dot(other, vector), other, vector)
+        after = norm(vector)
+        if not after <= before / 2:
+            break
+        before = after
+    return after
 
 
 def _ritz(diagonal: list[float], beside: list[float], begin: int) -> tuple[Tensor, Tensor]:

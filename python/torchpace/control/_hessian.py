@@ -52,7 +52,7 @@ class Hessian:
             except RuntimeError as error:
                 if self.method == "exact" or not _NOT_TWICE.search(str(error)):
                     raise
-                self._kept, self.method = None, "difference"
+            self._kept, self.method = None, "difference"
         return self._difference(vector)
 
     def _exact(self, vector: Vector) -> list[Tensor]:
@@ -60,16 +60,17 @@ class Hessian:
         for call in self._calls:
             keeps = len(self._calls) == 1
             gradient = self._kept or self._gradient(call, twice=True)
+            if self.products == 1:
+                _check_twice(gradient)
             if keeps:
                 self._kept = gradient
-            # Where the gradient is constant there is nothing to differentiate.
+            # A parameter that the loss does not use has a gradient without a graph.
             pairs = [(one, at) for one, at in zip(gradient, vector, strict=True) if one.requires_grad]
-            if pairs:
-                outputs = [at.to(one.dtype) for one, at in pairs]
-                product = torch.autograd.grad(
-                    [one for one, _ in pairs], self._params, outputs, retain_graph=keeps, materialize_grads=True
-                )
-                axpy_(1 / len(self._calls), _dense(product), total)
+            outputs = [at.to(one.dtype) for one, at in pairs]
+            product = torch.autograd.grad(
+                [one for one, _ in pairs], self._params, outputs, retain_graph=keeps, materialize_grads=True
+            )
+            axpy_(1 / len(self._calls), _dense(product), total)
         return total
 
     def _difference(self, vector: Vector) -> list[Tensor]:
@@ -114,7 +115,31 @@ class Hessian:
                 )
             if not value.requires_grad:
                 raise RuntimeError("the loss depends on no parameter: it was computed without autograd, or detached")
-            return torch.autograd.grad(value.sum(), self._params, create_graph=twice, materialize_grads=True)
+            # With an outer gradient that itself has a graph, torch marks all that cannot be differentiated twice.
+            outer = torch.ones_like(value, requires_grad=twice)
+            gradient = torch.autograd.grad(value, self._params, outer, create_graph=twice, allow_unused=True)
+        if all(one is None for one in gradient):
+            raise RuntimeError("the loss depends on none of the parameters that are not held fixed")
+        return [
+            torch.zeros_like(param) if one is None else one for one, param in zip(gradient, self._params, strict=True)
+        ]
+
+
+def _check_twice(gradient: Vector) -> None:
+    """Raise where the graph holds a function that is marked as differentiable once.
+
+    torch raises when it comes there, which on the way to the parameters alone it does not, and finds zeros.
+    """
+    ahead = [one.grad_fn for one in gradient]
+    seen = set()
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("cannot differentiate twice: the loss uses a function marked with @once_differentiable")
+        seen.add(node)
+        ahead += [after for after, _ in node.next_functions]
 
 
 def _zeros(vector: Vector) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,8 +113,7 @@ def _divisor(optimizer: Optimizer, group: dict[str, Any], state: dict[str, Any])
         return _root(square, group) * (1 + (step - 1) * float(group["lr_decay"]))
     first, second = (float(beta) for beta in group["betas"])
     square = _wide(state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"])
-    root = _root(square / (1 - second**step), group)
-    return root * (1 - first**step)
+    return _root(square / (1 - math.pow(second, step)), group) * (1 - math.pow(first, step))
 
 
 def _wide(tensor: Tensor) -> Tensor:

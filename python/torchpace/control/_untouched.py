@@ -49,18 +49,13 @@ class _Buffer:
     def __init__(self, buffer: Tensor | None) -> None:
         self._buffer = buffer
         self._copy = None if buffer is None else buffer.detach().clone()
-        self._version = _version(buffer)
 
     def as_it_was(self) -> Tensor | None:
-        """The buffer with its values, written back only if they were written to: a graph may have saved it."""
-        if self._buffer is not None and self._copy is not None:
-            now = _version(self._buffer)
-            if now is None or now != self._version:
-                with torch.no_grad():
-                    self._buffer.copy_(self._copy)
-                self._version = _version(self._buffer)
+        """The buffer with its values, written back only where they differ: a graph of the user's may have saved it.
+
+        Its version does not tell, for torch's BatchNorm writes to its buffers without a new one.
+        """
+        if self._buffer is not None and self._copy is not None and not torch.equal(self._buffer, self._copy):
+            with torch.no_grad():
+                self._buffer.copy_(self._copy)
         return self._buffer
-
-
-def _version(buffer: Tensor | None) -> int | None:
-    return None if buffer is None or buffer.is_inference() else buffer._version
