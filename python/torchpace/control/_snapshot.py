@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from torchpace.control._copies import Copies
-from torchpace.control._random import RandomStates
+from torchpace.control._random_states import RandomStates
 from torchpace.control._structure import Structure
 
 _T = TypeVar("_T")
@@ -144,6 +144,11 @@ class Snapshot:
                 param.grad = grad
         if self._random is not None:
             self._random.restore()
+
+    def seed_random(self, number: int) -> None:
+        """Seed the global generators whose states were taken; `number` is at least 0."""
+        if self._random is not None:
+            self._random.seed(number)
 
     def set_gradient_copies(self) -> None:
         """Give the parameters copies of the gradients that were taken, in the place of those that they have."""
