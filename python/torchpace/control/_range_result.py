@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BELOW_LEAST = 6.0
-_CYCLE_BELOW_LEAST = 4.0
+_CYCLE_BELOW_LEAST = 3.0
 _FALLEN = 0.1
 _CYCLE_RATIO = 3.0
 
@@ -74,7 +74,11 @@ class RangeTest:
         """The range for cyclical rates, as medians over the repeats; None where `suggestion` is.
 
         From where the smoothed loss has fallen by a tenth of its whole fall, but at most a third of the high end, to a
-        quarter of the rate at which it is least: in the test that rate is met once, in a cycle for many steps.
+        third of the rate at which it is least: in the test that rate is met once, in a cycle for many steps.
+
+        In the experiment of `suggestions`, two cycles in the five epochs ended at 1.1 times the loss of the best
+        constant rate (2.9 in the worst case); with a half in the place of that third at 1.0 (2.4), but with two thirds
+        at 1.2 (53).
         """
         if self.suggestion is None:
             return None
@@ -112,11 +116,9 @@ class RangeTest:
             >>> from torchpace.control import RangeTest
             >>> falls_and_rises = [1.0, 1.0, 0.8, 0.3, 0.2, 9.0]
             >>> found = RangeTest([1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], [falls_and_rises], [falls_and_rises])
-            >>> found.range
-            (0.01, 0.25)
             >>> rate = found.cyclic(100)
-            >>> [rate(step, base=7.0) for step in (0, 100, 200)]
-            [0.01, 0.25, 0.01]
+            >>> [round(rate(step, base=7.0), 6) for step in (0, 100, 200)]
+            [0.01, 0.333333, 0.01]
         """
         if self.range is None:
             raise ValueError("the loss never fell below the first, so there is no range: expected a lower `low`")
