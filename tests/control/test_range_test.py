@@ -167,7 +167,8 @@ def test_the_sweep_is_a_plain_training_at_those_rates():
 def test_smoothing_by_hand():
     found = run(Training(maker("SGD")), steps=3, smoothing=0.5, stop_ratio=math.inf)
     a, b, c = found.losses[0]
-    assert found.smoothed[0] == pytest.approx([a, (0.25 * a + 0.5 * b) / 0.75, (0.125 * a + 0.25 * b + 0.5 * c) / 0.875])
+    expected = [a, (0.25 * a + 0.5 * b) / 0.75, (0.125 * a + 0.25 * b + 0.5 * c) / 0.875]
+    assert found.smoothed[0] == pytest.approx(expected)
 
 
 def parabola(curvature=1.0, **options):

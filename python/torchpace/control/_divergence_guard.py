@@ -49,8 +49,9 @@ class DivergenceGuard:
     Cost of ``on="gradient"``: two evaluations a step and one more for each rejection (`evaluations` counts them), some
     copies, and the memory of parameters, optimizer state and three times the buffers, and of the gradients, if
     there are any when the step begins (`nbytes`): call ``zero_grad()`` before it rather than within the closure to
-    spare that. The closure must have no other effects than to compute the loss and the gradients, and it must
-    not clip the gradients, which hides their growth: use ``max_grad_norm`` of `torchpace.optim`.
+    spare that. The closure must have no other effects than to compute the loss and the gradients, and it must not
+    clip the gradients, which hides their growth: use ``max_grad_norm`` of `torchpace.optim`. Hooks of the optimizer's
+    step run at every try.
 
     Under ``on="loss"`` there is no second evaluation: every `every` steps a snapshot of all but gradients and random
     numbers goes to a ring of `ring`. Where the loss that a step begins with is not finite ("non-finite") or more than
