@@ -285,6 +285,7 @@ def test_a_scaler_skips_as_without_the_guard(library, fused):
         assert scales[0] < 2.0**127
     assert written[0] == written[1]
     assert [event.kind for event in guard.events] == ["skipped"]
+    assert guard.steps == 4
 
 
 def test_divergence_under_a_scaler_and_a_closure_that_unscales():
@@ -325,6 +326,24 @@ def test_an_overflow_of_the_scaled_gradient_ahead_is_no_fault():
 
     guard.step(closure)
     assert (x.item(), guard.events) == (2.0, [])
+
+
+def test_autocast_around_it_does_not_hide_the_new_weights():
+    """Its cache holds those of before the step."""
+    torch.manual_seed(0)
+    model, inputs = torch.nn.Linear(4, 1), torch.randn(16, 4)
+    optimizer = torchpace.optim.SGD(model.parameters(), lr=100.0)
+    guard = DivergenceGuard(optimizer, model=model)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(inputs).square().mean()
+        loss.backward()
+        return loss
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        guard.step(closure)
+    assert [event.kind for event in guard.events][:1] == ["growth"]
 
 
 def test_a_disabled_scaler_is_none():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cases
+import torchpace.optim
 from torchpace.control import Snapshot
 from trainings import MAKERS, SCHEDULERS, Training, bits, maker
 
@@ -248,6 +249,45 @@ def test_an_expanded_gradient_and_a_sparse_one():
     assert table.weight.grad is grads[1]
     assert weight.grad.tolist() == [1, 1, 1]
     assert table.weight.grad.to_dense().tolist() == [[0, 0], [1, 1], [0, 0], [0, 0]]
+
+
+@pytest.fixture
+def _process_group():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_process_group")
+def test_the_local_shards_of_dtensors():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (1,))
+    weight = torch.nn.Parameter(distribute_tensor(torch.ones(4), mesh, [Shard(0)]))
+    optimizer = torchpace.optim.AdamW([weight], lr=0.1)
+
+    def step():
+        weight.grad = distribute_tensor(torch.arange(4.0), mesh, [Shard(0)])
+        optimizer.step()
+
+    def seen():
+        return [tensor.full_tensor().tolist() for tensor in (weight, *map(optimizer.state[weight].get, MOMENTS))]
+
+    step()
+    snapshot = Snapshot((), optimizer).take()
+    before, grad = seen(), weight.grad
+    step()
+    later = seen()
+    assert later != before
+    snapshot.restore()
+    assert seen() == before
+    assert weight.grad is grad
+    step()
+    assert seen() == later
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def test_freed_storage_is_allocated_again():

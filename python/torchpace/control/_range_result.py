@@ -36,10 +36,10 @@ class RangeTest:
     def suggestions(self) -> list[float]:
         """For each repeat a sixth of the rate at which the smoothed loss was least; none for one that never fell.
 
-        Chosen by experiment: 24 trainings of networks on scikit-learn's digits (four networks, six optimizers, five
-        sweeps each), the loss after five epochs compared with the best of 19 rates from 1e-5 to 10. This rule's is
-        1.7 times the best's (geometric mean; 6.4 times in the worst case), a tenth's 1.8 (4.9), and where the loss
-        falls most steeply against the rate's logarithm 2.4 (323).
+        Chosen by experiment (benches/range_test.py): 24 trainings of networks on scikit-learn's digits, the loss after
+        five epochs over that of the best of 19 rates from 1e-5 to 10. By this rule it is 1.6 in the geometric mean and
+        7.5 in the worst case; at a quarter 1.9 and 16, at a tenth 1.7 and 4.9, and at the rate where the loss falls
+        most steeply against the rate's logarithm 2.9 and 474.
         """
         return [self.lrs[least] / _BELOW_LEAST for least in self._least() if least > 0]
 
@@ -76,9 +76,9 @@ class RangeTest:
         From where the smoothed loss has fallen by a tenth of its whole fall, but at most a third of the high end, to a
         third of the rate at which it is least: in the test that rate is met once, in a cycle for many steps.
 
-        In the experiment of `suggestions`, two cycles in the five epochs ended at 1.1 times the loss of the best
-        constant rate (2.9 in the worst case); with a half in the place of that third at 1.0 (2.4), but with two thirds
-        at 1.2 (53).
+        In the experiment of `suggestions`, two triangular cycles end at 1.1 times the loss of the best constant rate in
+        the geometric mean and 3.6 times in the worst case; up to a half in the place of that third at 1.1 and 5.1, up to
+        two thirds at 1.5 and 63.
         """
         if self.suggestion is None:
             return None

@@ -177,7 +177,7 @@ def several(name: str, values: _T | Iterable[_T] | None, kind: type[_T]) -> list
 
 
 def _visit_module(structure: Structure, module: Module) -> None:
-    structure.attributes(module, _is_of_hooks)
+    structure.attributes(module)
     for name in ("_parameters", "_buffers", "_modules"):
         entries = vars(module).get(name)
         if isinstance(entries, dict):  # a ScriptModule has none
@@ -187,12 +187,8 @@ def _visit_module(structure: Structure, module: Module) -> None:
 
 
 def _visit_optimizer(structure: Structure, optimizer: Optimizer) -> None:
-    structure.attributes(optimizer, _is_of_hooks)
+    structure.attributes(optimizer)
     structure.visit(optimizer.state, _CUSTOM_DEPTH)
     for name, value in vars(optimizer).items():
-        if not _is_of_hooks(name):
+        if "hooks" not in name:
             structure.visit(value, 0)
-
-
-def _is_of_hooks(name: str) -> bool:
-    return name.endswith("hooks") or "_hooks_" in name

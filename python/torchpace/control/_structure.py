@@ -64,11 +64,11 @@ class Structure:
         else:
             self._visit_object(value, objects)
 
-    def attributes(self, value: Any, skip: Callable[[str], bool] | None = None) -> None:
-        """Note down which objects the attributes of an object are, without a look into them."""
+    def attributes(self, value: Any) -> None:
+        """Note down which objects the attributes of an object are, all but hooks, without a look into them."""
         entries = vars(value)
-        saved = {name: item for name, item in entries.items() if skip is None or not skip(name)}
-        self._undo.append(partial(_refill_some, entries, saved, skip))
+        saved = {name: item for name, item in entries.items() if "hooks" not in name}
+        self._undo.append(partial(_refill_attributes, entries, saved))
 
     def entries(self, value: MutableMapping[Any, Any]) -> None:
         """Note down which objects a dict holds, without a look into them."""
@@ -117,8 +117,8 @@ def _refill_dict(value: MutableMapping[Any, Any], saved: dict[Any, Any]) -> None
         value[key] = item
 
 
-def _refill_some(entries: dict[str, Any], saved: dict[str, Any], skip: Callable[[str], bool] | None) -> None:
-    for name in [name for name in entries if name not in saved and (skip is None or not skip(name))]:
+def _refill_attributes(entries: dict[str, Any], saved: dict[str, Any]) -> None:
+    for name in [name for name in entries if name not in saved and "hooks" not in name]:
         del entries[name]
     for name, item in saved.items():
         if name not in entries or entries[name] is not item:
