@@ -39,9 +39,12 @@ def arm(task, on):
     return step, guard
 
 
-def ratios(values):
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"ratio": f"{middle:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}"}
+def row(pairs, size):
+    """The columns for times of ours and of what they are compared with."""
+    low, middle, high = statistics.quantiles([ours / other for ours, other in pairs], n=4, method="inclusive")
+    milliseconds = statistics.median(ours for ours, _ in pairs) * 1e3
+    columns = {"ms": milliseconds, "ratio": middle, "low": low, "high": high, "mb": size / 1e6}
+    return {name: f"{value:.2f}" for name, value in columns.items()}
 
 
 def training(seconds):
@@ -59,10 +62,9 @@ def training(seconds):
                 break
         for on in ("gradient", "loss"):
             guard = arms[on][1]
-            row = {"what": task, "arm": f"on {on}"}
-            row |= ratios([one / plain for one, plain in zip(times[on][5:], times["plain"][5:], strict=True)])
-            row |= {"evaluations": f"{guard.evaluations / guard.steps:.2f}", "mb": f"{guard.nbytes / 1e6:.2f}"}
-            rows.append(row)
+            evaluations = f"{guard.evaluations / guard.steps:.2f}"
+            pairs = list(zip(times[on], times["plain"], strict=True))[5:]  # the first are warm-up
+            rows.append({"what": f"step of {task}", "on": on, "evaluations": evaluations} | row(pairs, guard.nbytes))
     return rows
 
 
@@ -84,9 +86,7 @@ def snapshots(seconds):
             between = time.perf_counter()
             copy.copy_(whole)
             times.append((between - start, time.perf_counter() - between))
-        row = {"what": f"snapshot of {name}", "arm": f"{statistics.median(one for one, _ in times) * 1e3:.2f} ms"}
-        row |= ratios([one / other for one, other in times])
-        rows.append(row | {"evaluations": "", "mb": f"{snapshot.nbytes / 1e6:.2f}"})
+        rows.append({"what": f"snapshot of {name}", "on": "", "evaluations": ""} | row(times, snapshot.nbytes))
     return rows
 
 
@@ -99,8 +99,8 @@ def main():
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}; {torch.get_num_threads()} threads")
     rows = training(options.seconds) + snapshots(options.seconds / 5)
-    for row in rows:
-        print(", ".join(f"{name} {value}" for name, value in row.items()))
+    for one in rows:
+        print(", ".join(f"{name} {value}" for name, value in one.items()))
     if options.record:
         records.write("-guard", about, rows)
 

@@ -77,8 +77,8 @@ class RangeTest:
         third of the rate at which it is least: in the test that rate is met once, in a cycle for many steps.
 
         In the experiment of `suggestions`, two triangular cycles end at 1.1 times the loss of the best constant rate in
-        the geometric mean and 3.6 times in the worst case; up to a half in the place of that third at 1.1 and 5.1, up to
-        two thirds at 1.5 and 63.
+        the geometric mean and 3.6 times in the worst case; up to a half in the place of that third at 1.1 and 5.1, up
+        to two thirds at 1.5 and 63.
         """
         if self.suggestion is None:
             return None
