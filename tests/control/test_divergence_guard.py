@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
+from trainings import MAKERS, SCHEDULERS, Training, maker
 
 import cases
 import torchpace.optim
 from torchpace.control import DivergenceError, DivergenceGuard, GuardEvent
-from trainings import MAKERS, SCHEDULERS, Training, maker
 
 LIBRARIES = [torchpace.optim, torch.optim]
 
@@ -91,6 +91,15 @@ def test_stable_oscillations_of_momentum_are_let_through(share, nesterov):
     for _ in range(500):
         valley.guard.step(valley.closure)
     assert valley.guard.events == []
+
+
+@pytest.mark.parametrize("on", ["gradient", "loss"])
+def test_where_the_loss_is_to_rise(on):
+    valley = Valley(4.8, lambda x: -(x**2) / 2, maximize=True, guard={"on": on})
+    for _ in range(100):
+        valley.guard.step(valley.closure)
+    assert abs(valley.x.item()) < 1e-12
+    assert valley.guard.events[0].loss < 0
 
 
 def test_momentum_beyond_its_bound_is_caught():
@@ -314,14 +323,14 @@ def test_divergence_under_a_scaler_and_a_closure_that_unscales():
 def test_an_overflow_of_the_scaled_gradient_ahead_is_no_fault():
     """The scale is at fault, which the next step lowers."""
     x = torch.nn.Parameter(torch.tensor(1.0))
-    optimizer = torch.optim.SGD([x], lr=1.0, maximize=True)
+    optimizer = torch.optim.SGD([x], lr=1.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     guard = DivergenceGuard(optimizer, scaler=scaler)
 
     def closure():
         optimizer.zero_grad()
         loss = -(x**2) / 2  # falls, while its gradient grows
-        scaler.scale(-loss).backward()
+        scaler.scale(loss).backward()
         return loss
 
     guard.step(closure)

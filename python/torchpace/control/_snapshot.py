@@ -33,8 +33,8 @@ class Snapshot:
     Copies go to memory that is kept from one `take` to the next, as much as all restored tensors have (`nbytes`): with
     gradients and AdamW's state, four times the parameters.
 
-    Not restored are what hides in functions' closures and global variables, objects of other attributes than numbers
-    (a module's list, say, is the same list as before, but not emptied of what was appended), and hooks.
+    Not restored are what hides in functions' closures and global variables, hooks, and what a module's own attributes
+    hold inside: a list is the same list again, but not rid of what was appended.
 
     Args:
         modules: a module, or several; a submodule comes with its parent (default: none).
