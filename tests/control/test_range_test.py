@@ -9,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import pyplot
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from trainings import MAKERS, Training, maker
 
 import torchpace.optim
 from torchpace import schedule
 from torchpace.control import RangeTest, lr_range_test
-from trainings import MAKERS, Training, maker
 
 matplotlib.use("Agg")
 
@@ -27,7 +28,7 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-    matplotlib.pyplot.close("all")
+    pyplot.close("all")
 
 
 def square(model, batch):

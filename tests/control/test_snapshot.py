@@ -1,18 +1,20 @@
 """A snapshot restores a training bit for bit, and in place."""
 
 import copy
+import random
 import warnings
+from collections import Counter, OrderedDict, UserDict, deque
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trainings import MAKERS, SCHEDULERS, Training, bits, maker
 
 import cases
 import torchpace.optim
 from torchpace.control import Snapshot
-from trainings import MAKERS, SCHEDULERS, Training, bits, maker
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -186,6 +188,41 @@ def test_scalars_lists_and_objects_in_the_state():
     assert not hasattr(memory, "more")
     assert state["old"][0].tolist() == [1, 1]
     assert torch.rand(3, generator=generator).tolist() == drawn
+
+
+def test_generators_besides_the_global_ones():
+    generators = [torch.Generator(), random.Random(1), np.random.default_rng(1), np.random.RandomState(1)]
+
+    def draw():
+        first, second, third, fourth = generators
+        return torch.rand(1, generator=first).item(), second.random(), third.random(), fourth.rand()
+
+    snapshot = Snapshot(generators=generators).take()
+    drawn = draw()
+    assert draw() != drawn
+    snapshot.restore()
+    assert draw() == drawn
+
+
+def test_containers_of_other_kinds():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    state = optimizer.state[weight]
+    state.update(
+        deque=deque([1, 2], maxlen=2), counter=Counter("aab"), ordered=OrderedDict(b=1, a=2), user=UserDict(a=1)
+    )
+    snapshot = Snapshot((), optimizer).take()
+    kept = dict(state)
+    state["deque"].append(3)
+    state["counter"]["a"] += 1
+    state["ordered"].move_to_end("b")
+    state["user"]["a"] = 2
+    snapshot.restore()
+    assert all(state[name] is value for name, value in kept.items())
+    assert list(state["deque"]) == [1, 2]
+    assert state["counter"] == {"a": 2, "b": 1}
+    assert list(state["ordered"]) == ["b", "a"]
+    assert state["user"] == {"a": 1}
 
 
 def test_shared_parameters_and_views():
