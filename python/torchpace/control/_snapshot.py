@@ -31,8 +31,8 @@ class Snapshot:
     same objects; what was added since is removed.
 
     Copies go to memory that is kept from one `take` to the next, as much as all restored tensors have (`nbytes`): with
-    gradients and AdamW's state, four times the parameters. Until the next `take` a snapshot also keeps alive the tensors
-    that it would restore, such as gradients that were cleared.
+    gradients and AdamW's state, four times the parameters. Until the next `take` a snapshot also keeps the tensors
+    alive that it would restore, such as gradients that were cleared.
 
     Not restored are what hides in functions' closures and global variables, hooks, and what a module's own attributes
     hold inside: a list is the same list again, but not rid of what was appended.
