@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
+from trainings import MAKERS, SCHEDULERS, Training, maker
 
 import cases
 import torchpace.optim
 from torchpace.control import DivergenceError, DivergenceGuard, GuardEvent
-from trainings import MAKERS, SCHEDULERS, Training, maker
 
 LIBRARIES = [torchpace.optim, torch.optim]
 
@@ -91,6 +91,15 @@ def test_stable_oscillations_of_momentum_are_let_through(share, nesterov):
     for _ in range(500):
         valley.guard.step(valley.closure)
     assert valley.guard.events == []
+
+
+@pytest.mark.parametrize("on", ["gradient", "loss"])
+def test_where_the_loss_is_to_rise(on):
+    valley = Valley(4.8, lambda x: -(x**2) / 2, maximize=True, guard={"on": on})
+    for _ in range(100):
+        valley.guard.step(valley.closure)
+    assert abs(valley.x.item()) < 1e-12
+    assert valley.guard.events[0].loss < 0
 
 
 def test_momentum_beyond_its_bound_is_caught():
@@ -285,6 +294,7 @@ def test_a_scaler_skips_as_without_the_guard(library, fused):
         assert scales[0] < 2.0**127
     assert written[0] == written[1]
     assert [event.kind for event in guard.events] == ["skipped"]
+    assert guard.steps == 4
 
 
 def test_divergence_under_a_scaler_and_a_closure_that_unscales():
@@ -313,18 +323,36 @@ def test_divergence_under_a_scaler_and_a_closure_that_unscales():
 def test_an_overflow_of_the_scaled_gradient_ahead_is_no_fault():
     """The scale is at fault, which the next step lowers."""
     x = torch.nn.Parameter(torch.tensor(1.0))
-    optimizer = torch.optim.SGD([x], lr=1.0, maximize=True)
+    optimizer = torch.optim.SGD([x], lr=1.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     guard = DivergenceGuard(optimizer, scaler=scaler)
 
     def closure():
         optimizer.zero_grad()
         loss = -(x**2) / 2  # falls, while its gradient grows
-        scaler.scale(-loss).backward()
+        scaler.scale(loss).backward()
         return loss
 
     guard.step(closure)
     assert (x.item(), guard.events) == (2.0, [])
+
+
+def test_autocast_around_it_does_not_hide_the_new_weights():
+    """Its cache holds those of before the step."""
+    torch.manual_seed(0)
+    model, inputs = torch.nn.Linear(4, 1), torch.randn(16, 4)
+    optimizer = torchpace.optim.SGD(model.parameters(), lr=100.0)
+    guard = DivergenceGuard(optimizer, model=model)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(inputs).square().mean()
+        loss.backward()
+        return loss
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        guard.step(closure)
+    assert [event.kind for event in guard.events][:1] == ["growth"]
 
 
 def test_a_disabled_scaler_is_none():

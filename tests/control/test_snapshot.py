@@ -1,17 +1,20 @@
 """A snapshot restores a training bit for bit, and in place."""
 
 import copy
+import random
 import warnings
+from collections import Counter, OrderedDict, UserDict, deque
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trainings import MAKERS, SCHEDULERS, Training, bits, maker
 
 import cases
+import torchpace.optim
 from torchpace.control import Snapshot
-from trainings import MAKERS, SCHEDULERS, Training, bits, maker
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -80,6 +83,9 @@ def test_any_mixture(data):
                 training.step(data.draw(st.booleans()))
             snapshot.take()
         state, objects = training.written(), training.objects()
+        training.step()
+        later = training.written()
+        snapshot.restore()
         for deed in data.draw(st.lists(st.sampled_from(sorted(DEEDS)), max_size=5)):
             DEEDS[deed](training)
     if data.draw(st.booleans()):
@@ -87,6 +93,10 @@ def test_any_mixture(data):
     snapshot.restore()
     assert training.written() == state
     assert training.objects() == objects
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        training.step()  # by a plan that knows of all the tensors in between
+    assert training.written() == later
 
 
 def replace_data(training):
@@ -187,6 +197,41 @@ def test_scalars_lists_and_objects_in_the_state():
     assert torch.rand(3, generator=generator).tolist() == drawn
 
 
+def test_generators_besides_the_global_ones():
+    generators = [torch.Generator(), random.Random(1), np.random.default_rng(1), np.random.RandomState(1)]
+
+    def draw():
+        first, second, third, fourth = generators
+        return torch.rand(1, generator=first).item(), second.random(), third.random(), fourth.rand()
+
+    snapshot = Snapshot(generators=generators).take()
+    drawn = draw()
+    assert draw() != drawn
+    snapshot.restore()
+    assert draw() == drawn
+
+
+def test_containers_of_other_kinds():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    state = optimizer.state[weight]
+    state.update(
+        deque=deque([1, 2], maxlen=2), counter=Counter("aab"), ordered=OrderedDict(b=1, a=2), user=UserDict(a=1)
+    )
+    snapshot = Snapshot((), optimizer).take()
+    kept = dict(state)
+    state["deque"].append(3)
+    state["counter"]["a"] += 1
+    state["ordered"].move_to_end("b")
+    state["user"]["a"] = 2
+    snapshot.restore()
+    assert all(state[name] is value for name, value in kept.items())
+    assert list(state["deque"]) == [1, 2]
+    assert state["counter"] == {"a": 2, "b": 1}
+    assert list(state["ordered"]) == ["b", "a"]
+    assert state["user"] == {"a": 1}
+
+
 def test_shared_parameters_and_views():
     first, second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
     second.weight = first.weight
@@ -248,6 +293,45 @@ def test_an_expanded_gradient_and_a_sparse_one():
     assert table.weight.grad is grads[1]
     assert weight.grad.tolist() == [1, 1, 1]
     assert table.weight.grad.to_dense().tolist() == [[0, 0], [1, 1], [0, 0], [0, 0]]
+
+
+@pytest.fixture
+def _process_group():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_process_group")
+def test_the_local_shards_of_dtensors():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (1,))
+    weight = torch.nn.Parameter(distribute_tensor(torch.ones(4), mesh, [Shard(0)]))
+    optimizer = torchpace.optim.AdamW([weight], lr=0.1)
+
+    def step():
+        weight.grad = distribute_tensor(torch.arange(4.0), mesh, [Shard(0)])
+        optimizer.step()
+
+    def seen():
+        return [tensor.full_tensor().tolist() for tensor in (weight, *map(optimizer.state[weight].get, MOMENTS))]
+
+    step()
+    snapshot = Snapshot((), optimizer).take()
+    before, grad = seen(), weight.grad
+    step()
+    later = seen()
+    assert later != before
+    snapshot.restore()
+    assert seen() == before
+    assert weight.grad is grad
+    step()
+    assert seen() == later
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def test_freed_storage_is_allocated_again():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,8 +14,7 @@ class Copies:
     """Takes over the contents of tensors, and gives them back in place.
 
     A tensor is put back into the memory that it had, also where its ``data`` was replaced since. `torch._foreach_copy_`
-    does the copying: it is as fast as a bare ``memcpy`` cut over the threads, but for what it spends on each tensor,
-    which a forward and backward pass spends many times over.
+    does the copying; on large tensors nothing is faster (benches/guard.py).
     """
 
     def __init__(self) -> None:
@@ -30,13 +30,13 @@ class Copies:
                 kept[number] = known if known is not None and known.is_in_place(tensor) else _Copy(tensor)
                 kept[number].requires_grad = tensor.requires_grad
         self._kept = kept
-        _copy_all([(one.copy, one.memory) for one in kept.values()])
+        _copy_all(kept.values(), back=False)
 
     def restore(self) -> None:
         """Put all contents back."""
         for one in self._kept.values():
             one.put_memory_back()
-        _copy_all([(one.memory, one.copy) for one in self._kept.values()])
+        _copy_all(self._kept.values(), back=True)
 
     def new_of(self, tensor: Tensor) -> Tensor:
         """A new tensor with the contents that were taken of this one."""
@@ -59,34 +59,49 @@ class Copies:
 class _Copy:
     """A tensor, its memory, and a copy of that."""
 
-    __slots__ = ("copy", "device", "dtype", "memory", "nbytes", "place", "requires_grad", "shape", "sparse", "tensor")
+    __slots__ = (
+        "copy",
+        "dtype",
+        "lot",
+        "memory",
+        "nbytes",
+        "offset",
+        "pointer",
+        "requires_grad",
+        "shape",
+        "sparse",
+        "strides",
+        "tensor",
+    )
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor  # held, so that its id stays its own
         local = _local(tensor)
-        self.dtype, self.device, self.shape = local.dtype, local.device, local.shape
-        self.requires_grad = False
+        self.dtype, self.shape, self.requires_grad = local.dtype, local.shape, False
         self.sparse = local.layout != torch.strided
         if self.sparse:
             self.memory = local
             self.copy = local.detach().clone()
-            return
-        self.place = _place(local)
-        # Shares the version counter, so that autograd notices a restore as it does every other write.
-        self.memory = local.detach()
-        self.nbytes = local.untyped_storage().nbytes()
-        if any(stride == 0 and size > 1 for stride, size in zip(local.stride(), local.shape, strict=True)):
-            # Several elements in one place cannot be written; the places can.
-            span = sum(stride * (size - 1) for stride, size in zip(local.stride(), local.shape, strict=True))
-            self.memory = self.memory.as_strided((span + 1,), (1,))
-        self.copy = torch.empty_like(self.memory)
+        else:
+            self.pointer, self.strides, self.offset = local.data_ptr(), local.stride(), local.storage_offset()
+            self.nbytes = local.untyped_storage().nbytes()
+            # Shares the version counter, so that autograd notices a restore as it does every other write.
+            self.memory = local.detach()
+            if any(stride == 0 and size > 1 for stride, size in zip(self.strides, self.shape, strict=True)):
+                # Several elements in one place cannot be written; the places can.
+                span = sum(stride * (size - 1) for stride, size in zip(self.strides, self.shape, strict=True))
+                self.memory = self.memory.as_strided((span + 1,), (1,))
+            self.copy = torch.empty_like(self.memory)
+        lazy = local.is_conj() or local.is_neg()
+        # What is copied together; what was made under `torch.inference_mode()` is written under it alone.
+        self.lot = (local.device, self.dtype, self.sparse or lazy, local.is_inference())
 
     @property
     def contents(self) -> Tensor:
         """The copy, as the tensor would show it."""
         if self.sparse or self.copy.shape == self.shape:
             return self.copy
-        return self.copy.as_strided(self.shape, self.place[1])
+        return self.copy.as_strided(self.shape, self.strides)
 
     def is_in_place(self, tensor: Tensor) -> bool:
         """Whether the tensor is this one, where it was."""
@@ -94,11 +109,10 @@ class _Copy:
             return False
         local = _local(tensor)
         return (
-            local.layout == torch.strided
-            and _place(local) == self.place
+            local.data_ptr() == self.pointer
             and local.shape == self.shape
+            and local.stride() == self.strides
             and local.dtype == self.dtype
-            and local.device == self.device
         )
 
     def put_memory_back(self) -> None:
@@ -109,8 +123,7 @@ class _Copy:
             if storage.nbytes() < self.nbytes:
                 storage.resize_(self.nbytes)  # it was freed
             if not self.is_in_place(tensor):
-                _, strides, offset = self.place
-                _local(tensor).data = self.memory.as_strided(self.shape, strides, offset)
+                _local(tensor).data = self.memory.as_strided(self.shape, self.strides, self.offset)
         if tensor.is_leaf and tensor.requires_grad != self.requires_grad:
             tensor.requires_grad_(self.requires_grad)
 
@@ -121,24 +134,19 @@ def _local(tensor: Tensor) -> Tensor:
     return local
 
 
-def _place(tensor: Tensor) -> tuple[int, tuple[int, ...], int]:
-    return tensor.data_ptr(), tensor.stride(), int(tensor.storage_offset())
-
-
 @torch.no_grad()
-def _copy_all(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Copy the second of each pair to the first."""
-    lots: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
-    for to, source in pairs:
-        frozen = to.is_inference()  # made under `torch.inference_mode()`, and written under it alone
-        plain = to.layout == torch.strided and not any(one.is_conj() or one.is_neg() for one in (to, source))
-        targets, sources = lots.setdefault((to.device, to.dtype, plain, frozen), ([], []))
-        targets.append(to)
-        sources.append(source)
-    for (_, _, plain, frozen), (targets, sources) in lots.items():
+def _copy_all(kept: Iterable[_Copy], *, back: bool) -> None:
+    """Copy all tensors' memory, or copies back to it."""
+    lots: dict[Any, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+    for one in kept:
+        memories, copies = lots[one.lot]
+        memories.append(one.memory)
+        copies.append(one.copy)
+    for (_, _, singly, frozen), (memories, copies) in lots.items():
+        targets, sources = (memories, copies) if back else (copies, memories)
         with torch.inference_mode(frozen):
-            if plain:
+            if not singly:
                 torch._foreach_copy_(targets, sources)
-            else:
-                for to, source in zip(targets, sources, strict=True):
-                    to.copy_(source)
+                continue
+            for target, source in zip(targets, sources, strict=True):
+                target.copy_(source)

@@ -49,8 +49,9 @@ class DivergenceGuard:
     Cost of ``on="gradient"``: two evaluations a step and one more for each rejection (`evaluations` counts them), some
     copies, and the memory of parameters, optimizer state and three times the buffers, and of the gradients, if
     there are any when the step begins (`nbytes`): call ``zero_grad()`` before it rather than within the closure to
-    spare that. The closure must have no other effects than to compute the loss and the gradients, and it must
-    not clip the gradients, which hides their growth: use ``max_grad_norm`` of `torchpace.optim`.
+    spare that. The closure must have no other effects than to compute the loss and the gradients, and it must not
+    clip the gradients, which hides their growth: use ``max_grad_norm`` of `torchpace.optim`. Hooks of the optimizer's
+    step run at every try.
 
     Under ``on="loss"`` there is no second evaluation: every `every` steps a snapshot of all but gradients and random
     numbers goes to a ring of `ring`. Where the loss that a step begins with is not finite ("non-finite") or more than
@@ -89,7 +90,8 @@ class DivergenceGuard:
         steps: accepted steps. evaluations: calls of closures. rejections: steps taken back.
         events: what happened besides plain steps, a list of `GuardEvent`.
 
-    For one process: several would decide apart.
+    Under ``maximize=True`` in all groups the loss is to rise, and rising and falling change places in the rules. For
+    one process: several would decide apart.
 
     Example:
         >>> import torch
@@ -212,14 +214,14 @@ class DivergenceGuard:
     # What both ways of a step are made of.
 
     def evaluate(self, closure: Closure) -> tuple[Any, float]:
-        """What the closure returns, and that as a number."""
+        """What the closure returns, and that as a number that is to fall."""
         self.evaluations += 1
         with torch.enable_grad():
             loss = closure()
         if isinstance(loss, torch.Tensor) and loss.is_floating_point():
             self.judge.rise = max(self._rise, 8 * torch.finfo(loss.dtype).eps)
         try:
-            return loss, float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
+            return loss, self._sign() * float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"closure returned {type(loss).__name__}, expected the loss, one number") from error
 
@@ -261,7 +263,10 @@ class DivergenceGuard:
 
     def note(self, kind: Any, ratio: float | None, loss: float) -> None:
         """Add an event."""
-        self.events.append(GuardEvent(self.steps, kind, ratio, loss, self.lr_factor))
+        self.events.append(GuardEvent(self.steps, kind, ratio, self._sign() * loss, self.lr_factor))
+
+    def _sign(self) -> int:
+        return -1 if all(group.get("maximize") for group in self.optimizer.param_groups) else 1
 
 
 _NUMBERS = ("lr_factor", "calm_steps", "steps", "evaluations", "rejections")

@@ -56,7 +56,8 @@ class Lookahead:
         guard = self._guard
         loss, before = self._evaluate(closure)
         if guard.scaler is not None and not _is_judged(before):
-            guard.update()  # skipped by the scaler, which lowers its scale
+            guard.optimizer_step()  # which the scaler skips; and it lowers its scale
+            guard.update()
             guard.note("skipped", None, before.loss)
             return loss
         if not before.finite:

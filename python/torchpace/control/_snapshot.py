@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from torchpace.control._copies import Copies
-from torchpace.control._random import RandomStates
+from torchpace.control._random_states import RandomStates
 from torchpace.control._structure import Structure
 
 _T = TypeVar("_T")
@@ -31,10 +31,11 @@ class Snapshot:
     same objects; what was added since is removed.
 
     Copies go to memory that is kept from one `take` to the next, as much as all restored tensors have (`nbytes`): with
-    gradients and AdamW's state, four times the parameters.
+    gradients and AdamW's state, four times the parameters. Until the next `take` a snapshot also keeps the tensors
+    alive that it would restore, such as gradients that were cleared.
 
-    Not restored are what hides in functions' closures and global variables, objects of other attributes than numbers
-    (a module's list, say, is the same list as before, but not emptied of what was appended), and hooks.
+    Not restored are what hides in functions' closures and global variables, hooks, and what a module's own attributes
+    hold inside: a list is the same list again, but not rid of what was appended.
 
     Args:
         modules: a module, or several; a submodule comes with its parent (default: none).
@@ -145,6 +146,11 @@ class Snapshot:
         if self._random is not None:
             self._random.restore()
 
+    def seed_random(self, number: int) -> None:
+        """Seed the global generators whose states were taken; `number` is at least 0."""
+        if self._random is not None:
+            self._random.seed(number)
+
     def set_gradient_copies(self) -> None:
         """Give the parameters copies of the gradients that were taken, in the place of those that they have."""
         for param, grad in self._gradients:
@@ -172,7 +178,7 @@ def several(name: str, values: _T | Iterable[_T] | None, kind: type[_T]) -> list
 
 
 def _visit_module(structure: Structure, module: Module) -> None:
-    structure.attributes(module, _is_of_hooks)
+    structure.attributes(module)
     for name in ("_parameters", "_buffers", "_modules"):
         entries = vars(module).get(name)
         if isinstance(entries, dict):  # a ScriptModule has none
@@ -182,12 +188,8 @@ def _visit_module(structure: Structure, module: Module) -> None:
 
 
 def _visit_optimizer(structure: Structure, optimizer: Optimizer) -> None:
-    structure.attributes(optimizer, _is_of_hooks)
+    structure.attributes(optimizer)
     structure.visit(optimizer.state, _CUSTOM_DEPTH)
     for name, value in vars(optimizer).items():
-        if not _is_of_hooks(name):
+        if "hooks" not in name:
             structure.visit(value, 0)
-
-
-def _is_of_hooks(name: str) -> bool:
-    return name.endswith("hooks") or "_hooks_" in name

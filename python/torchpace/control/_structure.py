@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, MutableMapping, MutableSequence, MutableSet
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -49,33 +49,33 @@ class Structure:
         if isinstance(value, _WHOLE) or id(value) in self._seen:
             return
         self._seen[id(value)] = value  # held, so that its id stays its own
-        if isinstance(value, MutableMapping):
+        if isinstance(value, dict):
             self._visit_dict(value, objects)
         elif isinstance(value, (tuple, frozenset)):
             for item in value:
                 self.visit(item, objects)
-        elif isinstance(value, (MutableSequence, deque)):
+        elif isinstance(value, (list, deque)):
             items = list(value)
             self._undo.append(partial(_refill_list, value, items))
             for item in items:
                 self.visit(item, objects)
-        elif isinstance(value, MutableSet):
+        elif isinstance(value, set):
             self._undo.append(partial(_refill_set, value, frozenset(value)))
         else:
             self._visit_object(value, objects)
 
-    def attributes(self, value: Any, skip: Callable[[str], bool] | None = None) -> None:
-        """Note down which objects the attributes of an object are, without a look into them."""
+    def attributes(self, value: Any) -> None:
+        """Note down which objects the attributes of an object are, all but hooks, without a look into them."""
         entries = vars(value)
-        saved = {name: item for name, item in entries.items() if skip is None or not skip(name)}
-        self._undo.append(partial(_refill_some, entries, saved, skip))
+        saved = {name: item for name, item in entries.items() if "hooks" not in name}
+        self._undo.append(partial(_refill_attributes, entries, saved))
 
-    def entries(self, value: MutableMapping[Any, Any]) -> None:
+    def entries(self, value: dict[Any, Any]) -> None:
         """Note down which objects a dict holds, without a look into them."""
         saved = dict(value)
         self._undo.append(partial(_refill_dict, value, saved))
 
-    def _visit_dict(self, value: MutableMapping[Any, Any], objects: int) -> None:
+    def _visit_dict(self, value: dict[Any, Any], objects: int) -> None:
         self.entries(value)
         for key, item in list(value.items()):
             if isinstance(key, Tensor):
@@ -91,6 +91,8 @@ class Structure:
             self._undo.append(partial(value.setstate, value.getstate()))
         elif numpy is not None and isinstance(value, numpy.ndarray):
             self._undo.append(partial(numpy.copyto, value, value.copy()))
+        elif numpy is not None and isinstance(value, numpy.random.RandomState):
+            self._undo.append(partial(value.set_state, value.get_state()))
         elif numpy is not None and isinstance(value, numpy.random.Generator):
             bits = value.bit_generator
             self._undo.append(partial(setattr, bits, "state", bits.state))
@@ -107,7 +109,7 @@ class Structure:
                     self.visit(item, objects - 1)
 
 
-def _refill_dict(value: MutableMapping[Any, Any], saved: dict[Any, Any]) -> None:
+def _refill_dict(value: dict[Any, Any], saved: dict[Any, Any]) -> None:
     if len(value) == len(saved) and all(
         new is old and item is was for (new, item), (old, was) in zip(value.items(), saved.items(), strict=True)
     ):
@@ -117,8 +119,8 @@ def _refill_dict(value: MutableMapping[Any, Any], saved: dict[Any, Any]) -> None
         value[key] = item
 
 
-def _refill_some(entries: dict[str, Any], saved: dict[str, Any], skip: Callable[[str], bool] | None) -> None:
-    for name in [name for name in entries if name not in saved and (skip is None or not skip(name))]:
+def _refill_attributes(entries: dict[str, Any], saved: dict[str, Any]) -> None:
+    for name in [name for name in entries if name not in saved and "hooks" not in name]:
         del entries[name]
     for name, item in saved.items():
         if name not in entries or entries[name] is not item:
@@ -131,7 +133,7 @@ def _refill_list(value: Any, items: list[Any]) -> None:
         value.extend(items)
 
 
-def _refill_set(value: MutableSet[Any], members: frozenset[Any]) -> None:
+def _refill_set(value: set[Any], members: frozenset[Any]) -> None:
     value.clear()
     for member in members:
         value.add(member)

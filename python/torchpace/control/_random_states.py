@@ -41,6 +41,19 @@ class RandomStates:
             else:
                 module.set_rng_state(state, device)
 
+    def seed(self, number: int) -> None:
+        """Seed the generators whose states were noted down."""
+        random.seed(number)
+        if self._numpy is not None:
+            sys.modules["numpy"].random.seed(number)
+        for device in self._devices:
+            module = _module(device)
+            if module is None:
+                torch.default_generator.manual_seed(number)
+            else:
+                with module.device(device):
+                    module.manual_seed(number)
+
 
 def _module(device: torch.device) -> Any:
     """The module of torch for a device with a generator of its own."""

@@ -1,0 +1,205 @@
+"""The learning-rate range test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from torchpace.control._bar import Bar
+from torchpace.control._batches import Batches
+from torchpace.control._range_result import RangeTest, smooth
+from torchpace.control._snapshot import Snapshot
+
+Loss = Callable[[Any, Any], Any]
+
+
+def lr_range_test(
+    model: Module,
+    optimizer: Optimizer,
+    loss: Loss,
+    data: Iterable[Any],
+    *,
+    low: float = 1e-7,
+    high: float = 10.0,
+    steps: int = 100,
+    mode: Literal["exponential", "linear"] = "exponential",
+    smoothing: float = 0.5,
+    stop_ratio: float = 2.0,
+    repeats: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+) -> RangeTest:
+    r"""Train at learning rates that rise from step to step, see where the loss falls and where it rises, undo it all.
+
+    At step :math:`t` of :math:`n` the rate is :math:`\eta_t = l (h / l)^{t / (n - 1)}`, or on a line from :math:`l` to
+    :math:`h`. The loss of each batch is smoothed, :math:`m_t = \beta m_{t-1} + (1 - \beta) L_t` with
+    :math:`m_0 = 0`, over :math:`1 - \beta^t`. The sweep stops where a loss is not finite, or where the smoothed loss
+    is above its least value by more than `stop_ratio` times its first.
+
+    The suggestion is a sixth of the rate at which the smoothed loss is least; see `RangeTest`.
+
+    Afterwards, and also if it is interrupted or fails, everything is as it was, to the bit: model, buffers and modes,
+    gradients, optimizer, global random numbers, and a DataLoader's generators and samplers. A dataset that
+    changes when it is read stays changed.
+
+    Args:
+        model: the module to train, in the mode (train or eval) that it is in.
+        optimizer: any optimizer of torch's or ours over its parameters. The rate is that of the group with the largest
+            ``lr``; the others keep their proportions.
+        loss: called as ``loss(model, batch)``, returns the loss, one number, to call ``backward()`` on.
+        data: a DataLoader, a list of batches, or another iterable that begins anew each time; gone through as often
+            as needed.
+        low: :math:`l`, above 0, parameter units per gradient unit (default: 1e-7).
+        high: :math:`h`, above `low` (default: 10).
+        steps: :math:`n`, batches of a sweep, at least 2 (default: 100).
+        mode: "exponential" or "linear" (default: "exponential").
+        smoothing: :math:`\beta`, at least 0, for none, and below 1 (default: 0.5).
+        stop_ratio: above 0; `math.inf` for no stop (default: 2).
+        repeats: sweeps, each from the same state with other random numbers and another order of the batches; at least
+            1 (default: 1).
+        seed: of the random numbers of the first sweep; the next have the next (default: 0).
+        progress: show a bar, if tqdm is installed (default: True).
+
+    Returns:
+        A `RangeTest`.
+
+    Raises:
+        TypeError: an argument is of a wrong type, or `data` can be gone through only once.
+        ValueError: an argument is out of its range, `data` has no batches, or a sweep's first loss is not finite.
+
+    Paper:
+        Smith, Cyclical learning rates for training neural networks, 2017.
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> from torchpace.control import lr_range_test
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+        >>> model = torch.nn.Module()
+        >>> model.x = x
+        >>> curvatures = torch.tensor([4.0, 0.5])
+        >>> def loss(model, batch):
+        ...     return (curvatures * model.x**2).sum() / 2
+        >>> optimizer = optim.SGD([x], lr=1e-3)
+        >>> found = lr_range_test(model, optimizer, loss, [None], low=1e-4, progress=False)
+        >>> 0.5 / 10 < found.suggestion < 0.5  # the bound is 2 / 4
+        True
+        >>> x.tolist(), optimizer.param_groups[0]["lr"]
+        ([1.0, 1.0], 0.001)
+    """
+    _check_types(model, optimizer, loss)
+    _check("low", low, math.isfinite(low) and low > 0, "a finite number > 0")
+    _check("high", high, math.isfinite(high) and high > low, f"a finite number > low ({low})")
+    _check("steps", steps, steps >= 2, "at least 2")
+    _check("smoothing", smoothing, 0 <= smoothing < 1, "a number >= 0 and < 1")
+    _check("stop_ratio", stop_ratio, stop_ratio > 0, "a number > 0")
+    _check("repeats", repeats, repeats >= 1, "at least 1")
+    if mode not in ("exponential", "linear"):
+        raise ValueError(f"mode is {mode!r}, expected 'exponential' or 'linear'")
+    batches = Batches(data)
+    lrs = [_rate(low, high, step / (steps - 1), mode) for step in range(steps)]
+    shares = _shares(optimizer)
+    losses: list[list[float]] = []
+    snapshot = Snapshot(model, optimizer).take()
+    with ExitStack() as stack:
+        stack.callback(snapshot.restore)
+        stack.enter_context(batches.kept())
+        bar = stack.enter_context(Bar(steps * repeats if progress else None))
+        for repeat in range(repeats):
+            if repeat > 0:
+                snapshot.restore()
+            snapshot.seed_random(seed + repeat)
+            with closing(batches.of_repeat(seed, repeat)) as drawn:
+                losses.append(_sweep(model, optimizer, loss, drawn, lrs, shares, smoothing, stop_ratio, bar))
+    return RangeTest(lrs, losses, [smooth(found, smoothing) for found in losses])
+
+
+def _sweep(
+    model: Module,
+    optimizer: Optimizer,
+    loss: Loss,
+    batches: Iterator[Any],
+    lrs: list[float],
+    shares: list[float],
+    smoothing: float,
+    stop_ratio: float,
+    bar: Bar,
+) -> list[float]:
+    """The losses up to where the sweep stops."""
+    losses: list[float] = []
+    for lr in lrs:
+        _set(optimizer, lr, shares)
+        number = _step(model, optimizer, loss, next(batches))
+        if not math.isfinite(number):
+            if not losses:
+                raise ValueError(f"the first loss is {number}, expected a finite number")
+            break
+        losses.append(number)
+        bar.advance(lr, number)
+        smoothed = smooth(losses, smoothing)
+        if smoothed[-1] > min(smoothed) + stop_ratio * abs(smoothed[0]):
+            break
+    return losses
+
+
+class _NotFiniteError(Exception):
+    """A loss is not finite, so no step is made."""
+
+
+def _step(model: Module, optimizer: Optimizer, loss: Loss, batch: Any) -> float:
+    """A step; the loss before it."""
+    values: list[float] = []
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        value = loss(model, batch)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            what = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"loss returned {what}, expected a tensor of one number")
+        values.append(value.item())
+        if not math.isfinite(values[0]):
+            raise _NotFiniteError
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with suppress(_NotFiniteError), torch.enable_grad():
+        optimizer.step(closure)
+    return values[0]
+
+
+def _rate(low: float, high: float, share: float, mode: str) -> float:
+    return low + (high - low) * share if mode == "linear" else low ** (1 - share) * high**share
+
+
+def _shares(optimizer: Optimizer) -> list[float]:
+    """The groups' learning rates in units of the largest; 1 where all are 0."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    return [rate / max(rates) if max(rates) > 0 else 1.0 for rate in rates]
+
+
+def _set(optimizer: Optimizer, lr: float, shares: list[float]) -> None:
+    for group, share in zip(optimizer.param_groups, shares, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr * share)
+        else:
+            group["lr"] = lr * share
+
+
+def _check_types(model: Any, optimizer: Any, loss: Any) -> None:
+    for name, value, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is of type {type(value).__name__}, expected {kind.__name__}")
+    if not callable(loss):
+        raise TypeError(f"loss is of type {type(loss).__name__}, expected a function of the model and a batch")
+
+
+def _check(name: str, value: float, good: bool, expected: str) -> None:
+    if not good:
+        raise ValueError(f"{name} is {value}, expected {expected}")
