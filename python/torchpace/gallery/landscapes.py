@@ -37,18 +37,17 @@ def many_basins_gradient(w: Tensor) -> Tensor:
     return w / 10 + RIPPLE * 2 * math.pi * torch.sin(2 * math.pi * w)
 
 
-EXIT, EXIT_WIDTH, WALL = 2.0, 0.2, 3.0
+WALL, EXIT, VALLEY = -2.0, 2.0, 4.0
 
 
 def plateau(w: Tensor) -> Tensor:
-    """``-exp(-(w-2)^2/(2 0.2^2))``, and ``(|w|-3)^2/2`` beyond 3: flat from wall to wall but for one hole."""
-    return -torch.exp(-((w - EXIT) ** 2) / (2 * EXIT_WIDTH**2)) + (w.abs() - WALL).clamp(min=0) ** 2 / 2
+    """``(w+2)^2/2`` up to -2, 0 up to 2, ``(w-4)^2/2 - 2`` beyond: flat, a wall at one end, the only exit at the other."""
+    return (w - WALL).clamp(max=0) ** 2 / 2 + torch.where(w > EXIT, (w - VALLEY) ** 2 / 2 - 2, 0.0)
 
 
 def plateau_gradient(w: Tensor) -> Tensor:
     """Its slope."""
-    hole = (w - EXIT) / EXIT_WIDTH**2 * torch.exp(-((w - EXIT) ** 2) / (2 * EXIT_WIDTH**2))
-    return hole + w.sign() * (w.abs() - WALL).clamp(min=0)
+    return (w - WALL).clamp(max=0) + torch.where(w > EXIT, w - VALLEY, 0.0)
 
 
 def sharp_and_flat(w: Tensor) -> Tensor:
