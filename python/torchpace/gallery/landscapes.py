@@ -23,18 +23,17 @@ def double_well_gradient(w: Tensor) -> Tensor:
     return w**3 / 5 - 1.8 * w
 
 
-RIPPLE = 0.1  # the ripples' amplitude
-RIPPLE_CURVATURE = RIPPLE * (2 * math.pi) ** 2 + 0.1
+RIPPLE = 0.1  # the ripples' amplitude; dips there are up to where 0.3 w reaches their slope, |w| < 2.1
 
 
 def many_basins(w: Tensor) -> Tensor:
-    """``w^2/20 + (1 - cos(2 pi w))/10``: a wide valley overlaid with ripples; the best dip is at 0."""
-    return w**2 / 20 + RIPPLE * (1 - torch.cos(2 * math.pi * w))
+    """``0.15 w^2 + (1 - cos(2 pi w))/10``: a wide valley overlaid with ripples; the best dip is at 0."""
+    return 0.15 * w**2 + RIPPLE * (1 - torch.cos(2 * math.pi * w))
 
 
 def many_basins_gradient(w: Tensor) -> Tensor:
-    """``w/10 + 2 pi/10 sin(2 pi w)``."""
-    return w / 10 + RIPPLE * 2 * math.pi * torch.sin(2 * math.pi * w)
+    """``0.3 w + 2 pi/10 sin(2 pi w)``."""
+    return 0.3 * w + RIPPLE * 2 * math.pi * torch.sin(2 * math.pi * w)
 
 
 WALL, EXIT, VALLEY = -2.0, 2.0, 4.0

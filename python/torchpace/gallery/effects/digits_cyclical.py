@@ -18,7 +18,7 @@ LOW, HIGH = 0.01, 0.6
 def run(page: Page) -> None:
     """Compute, check and draw."""
     images, labels, test_images, test_labels = digits()
-    seeds, steps = (2, 300) if page.quick else (8, 600)
+    seeds, steps = (2, 300) if page.quick else (5, 600)
     cycle = cyclic(steps / 4, low=LOW / HIGH)
     found: dict[str, tuple[list[float], list[float]]] = {}
     for name in [*map(str, RATES), "cycle"]:

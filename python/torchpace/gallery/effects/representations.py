@@ -21,7 +21,7 @@ QUARTERS = 4
 def run(page: Page) -> None:
     """Compute, check and draw."""
     images, labels, test_images, test_labels = digits()
-    seeds, steps = (2, 400) if page.quick else (8, 1600)
+    seeds, steps = (2, 400) if page.quick else (5, 1600)
     every = steps // 16
     moved: dict[str, list[list[float]]] = {name: [[] for _ in range(QUARTERS)] for name in LAYERS}
     to_end: dict[str, list[torch.Tensor]] = {name: [] for name in LAYERS}
