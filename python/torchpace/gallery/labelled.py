@@ -177,6 +177,11 @@ def logistic_regression(g: torch.Generator) -> Case:
     )
 
 
+def under_much_momentum(g: torch.Generator) -> Case:
+    """At momentum 0.9, ringing on its way down."""
+    return on_a_bowl(g, spread(g, 0.005, 0.2), spread(g, 1, 10), momenta=(0.9,))
+
+
 def along_a_curved_valley(g: torch.Generator) -> Case:
     """Rosenbrock's valley."""
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64) + 0.1 * normal(g, 2)
@@ -227,7 +232,7 @@ TUNING: dict[str, tuple[Kind, ...]] = {
 HELD_OUT: dict[str, tuple[Kind, ...]] = {
     "oscillation": (*TUNING["oscillation"], near_the_bound_with_noise, orbit_in_a_well, across_a_hyperbola),
     "critical point": (*TUNING["critical point"], on_a_saddle, at_a_flatter_minimum, at_an_inflection),
-    "progress": (*TUNING["progress"], logistic_regression, along_a_curved_valley),
+    "progress": (*TUNING["progress"], logistic_regression, under_much_momentum, along_a_curved_valley),
     "noise floor": (*TUNING["noise floor"], in_the_noise_after_a_descent, in_a_noisy_well, small_batches_at_the_optimum),
 }
 FIRST_HELD_OUT_SEED = 1_000_000
