@@ -21,7 +21,16 @@ RUST = {
 
 # Each Python package and what it may import of the project.
 PYTHON = {
-    "torchpace": {"torchpace._requires", "torchpace.optim", "torchpace.schedule", "torchpace._native"},
+    "torchpace": {
+        "torchpace._requires",
+        "torchpace.control",
+        "torchpace.optim",
+        "torchpace.schedule",
+        "torchpace._native",
+    },
+    "torchpace.control": {"torchpace._native", "torchpace.control", "torchpace.optim", "torchpace.schedule"},
+    "torchpace.gallery": {"torchpace.control", "torchpace.gallery", "torchpace.optim", "torchpace.schedule"},
+    "torchpace.gallery.effects": {"torchpace.control", "torchpace.gallery", "torchpace.optim", "torchpace.schedule"},
     "torchpace.optim": {"torchpace._native", "torchpace.optim"},
     "torchpace.optim.lr_scheduler": {"torchpace._native", "torchpace.optim.lr_scheduler"},
     "torchpace.schedule": {"torchpace._native", "torchpace.schedule"},

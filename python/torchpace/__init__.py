@@ -1,11 +1,11 @@
 """Fused optimizers and learning-rate schedules for PyTorch.
 
 `from torchpace import optim` takes the place of `from torch import optim`; `torchpace.schedule` has schedules that
-compose.
+compose; `torchpace.control` watches and steers a training run.
 """
 
 from torchpace import _requires as _requires  # first: says clearly what is missing
-from torchpace import optim, schedule
+from torchpace import control, optim, schedule
 from torchpace._native import __version__
 
-__all__ = ["__version__", "optim", "schedule"]
+__all__ = ["__version__", "control", "optim", "schedule"]

@@ -1,5 +1,6 @@
 """Linear CKA against a naive oracle, and the recorder."""
 
+import doctest
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from reference import cka as reference
-from torchpace.control import CKARecorder, MinibatchCKA, linear_cka
+from torchpace.control import CKARecorder, MinibatchCKA, _cka, _cka_recorder, linear_cka
 
 
 def normal(seed, *shape):
@@ -105,7 +106,13 @@ def test_features_that_are_not_finite(bad):
         (normal(0, 1, 2), normal(0, 1, 5), False, ValueError, r"\[1, 2\] and y \[1, 5\], expected at least 2 examples"),
         (normal(0, 3, 2), normal(0, 3, 5), True, ValueError, r"\[3, 2\] and y \[3, 5\], expected at least 4 examples"),
         ([[1.0]], normal(0, 3, 5), True, TypeError, "x is of type list, expected a tensor"),
-        (normal(0, 3, 5), normal(0, 3, 5).to(torch.complex64), True, TypeError, "y is of torch.complex64, expected a real"),
+        (
+            normal(0, 3, 5),
+            normal(0, 3, 5).to(torch.complex64),
+            True,
+            TypeError,
+            "y is of torch.complex64, expected a real",
+        ),
     ],
 )
 def test_errors_name_what_was_found(x, y, unbiased, error, words):
@@ -303,3 +310,10 @@ def test_outputs_that_cannot_be_kept():
     model[0] = nn.Linear(2, 3)
     with pytest.raises(ValueError, match=r"'0' has shape \[3, 3\], at first \[3, 2\]"):
         recorder.record(1)
+
+
+@pytest.mark.parametrize("module", [_cka, _cka_recorder])
+def test_the_docstrings_run(module):
+    results = doctest.testmod(module)
+    assert results.attempted > 0
+    assert results.failed == 0

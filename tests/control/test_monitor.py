@@ -1,5 +1,7 @@
 """The monitor's verdicts on runs whose state is known, and its bookkeeping."""
 
+import doctest
+import inspect
 import io
 import math
 from collections import Counter
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from torchpace import optim
-from torchpace.control import Monitor, Verdict
+from torchpace.control import Monitor, Verdict, _monitor
 from torchpace.control._sketch import Sketch
 from torchpace.gallery import labelled
 
@@ -27,9 +29,7 @@ def _one_thread():
 def test_the_confusion_table_of_runs_held_out(label):
     """Other seeds than the gallery's, and than those the thresholds were chosen on."""
     seeds = range(labelled.FIRST_HELD_OUT_SEED + 5000, labelled.FIRST_HELD_OUT_SEED + 5000 + PER_KIND)
-    said = Counter(
-        str(monitor.verdict) for _, _, monitor in labelled.runs({label: labelled.HELD_OUT[label]}, seeds)
-    )
+    said = Counter(str(monitor.verdict) for _, _, monitor in labelled.runs({label: labelled.HELD_OUT[label]}, seeds))
     assert said[label] >= 0.9 * said.total(), said
 
 
@@ -151,7 +151,11 @@ def test_a_sketch_keeps_inner_products_on_average(dtype):
 
 
 def test_small_gradients_are_kept_as_they_are():
-    params = [torch.zeros(3, 4, requires_grad=True), torch.zeros(7, requires_grad=True), torch.zeros(2, requires_grad=True)]
+    params = [
+        torch.zeros(3, 4, requires_grad=True),
+        torch.zeros(7, requires_grad=True),
+        torch.zeros(2, requires_grad=True),
+    ]
     params[0].grad = torch.arange(12.0).reshape(3, 4).t().contiguous().t()
     params[2].grad = torch.tensor([5.0, 6.0]).double().float()
     expected = [*map(float, range(12)), *[0.0] * 7, 5.0, 6.0]
@@ -252,3 +256,11 @@ def test_it_changes_nothing_and_keeps_no_graph():
     with torch.no_grad():
         loss.fill_(7.0)
     assert monitor._seen[0][0] != 7.0
+
+
+def test_the_docstring_runs_and_tells_all_arguments():
+    results = doctest.testmod(_monitor)
+    assert results.attempted > 0
+    assert results.failed == 0
+    for argument in inspect.signature(Monitor).parameters:
+        assert f"        {argument}: " in Monitor.__doc__.replace("\n", "\n    ")

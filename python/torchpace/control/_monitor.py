@@ -244,8 +244,9 @@ each step: lower the rate.
         if signs is None:
             return f"{verdict}: {self._count} of {self.window} steps seen."
         turned = f"successive gradients turn (correlation {signs.correlation:.2f})"
-        falls = f"the loss falls by {signs.fall:.3g} ({signs.significance:.1f} standard errors)"
-        persists = f"{signs.persistent:.0%} of the mean square gradient persists"
+        way = "falls" if signs.fall >= 0 else "rises"
+        falls = f"the loss {way} by {abs(signs.fall):.3g} ({abs(signs.significance):.1f} standard errors)"
+        persists = f"{max(signs.persistent, 0.0):.0%} of the mean square gradient persists"
         reasons = {
             Verdict.DIVERGED: "a loss or gradient is not finite: go back to a checkpoint and lower the rate",
             Verdict.CRITICAL_POINT: f"the gradients' norm is {signs.norm:.2g}, {signs.relative_norm:.1g} of its greatest: "

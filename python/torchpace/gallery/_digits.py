@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpace import optim
+from torchpace.gallery._page import MissingExtra
 from torchpace.schedule import Schedule
 
 
@@ -15,25 +16,18 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training images and labels, and a fifth held back as the test set.
 
     Raises:
-        ImportError: there is no scikit-learn.
+        MissingExtra: there is no scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise MissingScikitLearn from error
+        raise MissingExtra("the digits need scikit-learn") from error
     data = load_digits()
     order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
     images = torch.tensor(data.images, dtype=torch.float32).flatten(1)[order] / 16
     labels = torch.tensor(data.target)[order]
     held = len(order) // 5
     return images[held:], labels[held:], images[:held], labels[:held]
-
-
-class MissingScikitLearn(ImportError):
-    """There is no scikit-learn to take the digits from."""
-
-    def __init__(self) -> None:
-        super().__init__("the digits need scikit-learn: pip install 'torchpace[gallery]'")
 
 
 def network(seed: int) -> nn.Sequential:

@@ -43,11 +43,11 @@ _STYLE = {
 }
 
 
-class MissingMatplotlib(ImportError):
-    """There is no matplotlib to draw with."""
+class MissingExtra(ImportError):
+    """What the extra `gallery` brings is not there."""
 
-    def __init__(self) -> None:
-        super().__init__("the gallery needs matplotlib: pip install 'torchpace[gallery]'")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: pip install 'torchpace[gallery]'")
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Page:
         """The figure's axes, as a matrix.
 
         Raises:
-            MissingMatplotlib: there is none.
+            MissingExtra: there is no matplotlib.
         """
         matplotlib = _matplotlib()
         matplotlib.use("Agg")
@@ -164,7 +164,7 @@ def _matplotlib() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        raise MissingMatplotlib from error
+        raise MissingExtra("the gallery needs matplotlib") from error
     return matplotlib
 
 

@@ -42,5 +42,7 @@ def run(page: Page) -> None:
     axes = page.one_axes()
     for batch, colour in zip(BATCHES, COLOURS, strict=False):
         axes.semilogy(marks, curves[batch], "o-", color=colour, label=f"B = {batch}, rate {PER_SAMPLE * batch:g}")
-    axes.set(xlabel="samples seen", ylabel="training loss (median)", title="Digits: the linear batch rule, over samples seen")
+    axes.set(
+        xlabel="samples seen", ylabel="training loss (median)", title="Digits: the linear batch rule, over samples seen"
+    )
     axes.legend()

@@ -39,15 +39,26 @@ def run(page: Page) -> None:
     medians = {name: median for name, median, *_ in rows}
     fixed = sorted(medians[str(rate)] for rate in RATES)
     better = sum(medians["cycle"] < median for median in fixed)
-    page.say(f"the cycle's median loss is {medians['cycle'] / fixed[0]:.2f} of the best fixed rate's, and better than {better} of 6")
+    page.say(
+        f"the cycle's median loss is {medians['cycle'] / fixed[0]:.2f} of the best fixed rate's, and better than {better} of 6"
+    )
     page.holds("the cycle's median test loss over the best fixed rate's", medians["cycle"] / fixed[0], high=1.25)
     page.holds("fixed rates that the cycle beats, of 6", better, low=3)
 
     axes = page.one_axes()
     middle = [medians[str(rate)] for rate in RATES]
-    spans = [[medians[str(rate)] - min(found[str(rate)][0]) for rate in RATES], [max(found[str(rate)][0]) - medians[str(rate)] for rate in RATES]]
+    spans = [
+        [medians[str(rate)] - min(found[str(rate)][0]) for rate in RATES],
+        [max(found[str(rate)][0]) - medians[str(rate)] for rate in RATES],
+    ]
     axes.errorbar(RATES, middle, yerr=spans, fmt="o-", color=BLUE, capsize=4, label="fixed rate")
     axes.axhspan(min(found["cycle"][0]), max(found["cycle"][0]), color=ORANGE, alpha=0.25)
     axes.axhline(medians["cycle"], color=ORANGE, label=f"cycle from {LOW} to {HIGH}")
-    axes.set(xscale="log", yscale="log", xlabel="fixed learning rate", ylabel=f"test loss after {steps} steps", title="Digits: one untuned cycle against a grid of fixed rates\n(median, lowest and highest of the seeds)")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="fixed learning rate",
+        ylabel=f"test loss after {steps} steps",
+        title="Digits: one untuned cycle against a grid of fixed rates\n(median, lowest and highest of the seeds)",
+    )
     axes.legend()

@@ -67,5 +67,10 @@ def run(page: Page) -> None:
     right.semilogx(RATES, [100 * found for found in shares], "o-", color=BLUE, label="constant rate")
     right.axhline(100 * share(cycled), color=ORANGE, label=f"cycle, {LOW} to {HIGH}")
     right.axhline(100 * share(decayed), color=GREEN, linestyle="--", label=f"cosine decay, {HIGH} to {LOW}")
-    right.set(xlabel="constant learning rate", ylabel="success (%)", ylim=(-3, 103), title="Found the best dip and settled in it")
-    right.legend(loc="upper left")
+    right.set(
+        xlabel="constant learning rate",
+        ylabel="success (%)",
+        ylim=(-3, 103),
+        title="Found the best dip and settled in it",
+    )
+    right.legend(loc="center left")

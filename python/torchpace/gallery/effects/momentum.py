@@ -55,6 +55,15 @@ def run(page: Page) -> None:
     page.check("the steady step is kept", rows[1][1], rows[0][1], 1e-6)
     page.check("with the rate as it was it is 10 times as long", rows[2][1] / rows[0][1], 10.0, 1e-4)
     page.check("with rate x (1 - momentum) kept, 100 times", rows[3][1] / rows[0][1], 100.0, 1e-3)
-    left.set(xlabel="step", ylabel="length of a step (parameter units)", ylim=(5e-3, 3e5), title="Steps down a constant slope of 1")
+    left.set(
+        xlabel="step",
+        ylabel="length of a step (parameter units)",
+        ylim=(5e-3, 3e5),
+        title="Steps down a constant slope of 1",
+    )
     left.legend(loc="upper left", fontsize=9)
-    right.set(xlabel="step", ylabel="x", title="On a gentle bowl (curvature 0.002) the kept\nratio follows nearly the same curve")
+    right.set(
+        xlabel="step",
+        ylabel="x",
+        title="On a gentle bowl (curvature 0.002) the kept\nratio follows nearly the same curve",
+    )

@@ -15,7 +15,7 @@ from torchpace.gallery._page import Page
 
 def run(page: Page) -> None:
     """Compute, check and draw."""
-    seeds = 3 if page.quick else 20
+    seeds = 2 if page.quick else 12
     first = labelled.FIRST_HELD_OUT_SEED
     counts: Counter[tuple[str, str]] = Counter()
     kinds: Counter[tuple[str, str]] = Counter()
@@ -45,8 +45,12 @@ def run(page: Page) -> None:
     for row, label in enumerate(labelled.LABELS):
         for column, word in enumerate(words):
             dark = bool(shares[row, column] > 0.5)
-            axes.text(column, row, str(counts[label, word]), ha="center", va="center", color="white" if dark else "black")
+            axes.text(
+                column, row, str(counts[label, word]), ha="center", va="center", color="white" if dark else "black"
+            )
     axes.set_xticks(range(len(words)), words)
     axes.set_yticks(range(len(labelled.LABELS)), labelled.LABELS)
     axes.grid(visible=False)
-    axes.set(xlabel="what the monitor says", ylabel="what the run is", title="Stuck is not flat: verdicts on runs held out")
+    axes.set(
+        xlabel="what the monitor says", ylabel="what the run is", title="Stuck is not flat: verdicts on runs held out"
+    )

@@ -59,6 +59,7 @@ def run(page: Page) -> None:
         right.plot(rates, "--" if name in ALIKE else "-", color=colour, linewidth=1.2)
     page.say(f"{walkers} walkers, {STEPS} steps from the wall, rates from {LOW} to {HIGH}, noise {NOISE}")
     page.table(("rate", "mean square rate", "left", "excess loss of those"), rows)
+
     def lead(first: str, second: str) -> tuple[float, float]:
         both = math.sqrt(sum(shares[name] * (1 - shares[name]) / walkers for name in (first, second)))
         return shares[first] - shares[second], 3 * both
@@ -70,6 +71,10 @@ def run(page: Page) -> None:
         apart, errors = lead(like, name)
         page.check(f"{like}: lead over a constant rate of the same mean square", apart, 0.0, errors)
 
-    left.set(xlabel="step", ylabel="share of walkers that have left", title="The larger mean square rate finds the exit first")
+    left.set(
+        xlabel="step",
+        ylabel="share of walkers that have left",
+        title="The larger mean square rate finds the exit first",
+    )
     left.legend()
     right.set(xlabel="step", ylabel="learning rate", title="The same range and the same number of steps")

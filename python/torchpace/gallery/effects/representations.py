@@ -42,7 +42,9 @@ def run(page: Page) -> None:
                 first, last = quarter * steps // QUARTERS, (quarter + 1) * steps // QUARTERS
                 moved[name][quarter].append(1 - recorder.similarity(name, first, last))
             to_end[name].append(recorder.matrix(name)[-1])
-    page.say(f"{seeds} seeds, {steps} steps of 32 images, cosine from 0.5; accuracy {statistics.median(accuracies):.1%}")
+    page.say(
+        f"{seeds} seeds, {steps} steps of 32 images, cosine from 0.5; accuracy {statistics.median(accuracies):.1%}"
+    )
     page.say("1 - CKA between the ends of each quarter of the training, median")
     head = ("layer", *(f"quarter {quarter + 1}" for quarter in range(QUARTERS)))
     middle = {name: [statistics.median(those) for those in quarters] for name, quarters in moved.items()}
@@ -52,11 +54,14 @@ def run(page: Page) -> None:
         page.say(f"{title}: {late[name]:.1%} of its way after the first quarter")
     supported = late["4"] > max(late["1"], late["3"])
     page.say(
-        "the last layer moves later than the features: " + ("so it came out" if supported else "not so; it moved no later")
+        "the last layer moves later than the features: "
+        + ("so it came out" if supported else "not so; it moved no later")
     )
     # What is certain, whichever way the claim goes: most of the way is gone early, and the ends meet.
     for name, title in LAYERS.items():
-        page.holds(f"{title}: the first quarter moves it furthest, its share", middle[name][0] / sum(middle[name]), low=0.5)
+        page.holds(
+            f"{title}: the first quarter moves it furthest, its share", middle[name][0] / sum(middle[name]), low=0.5
+        )
         page.check(f"{title}: CKA of the end with itself", float(to_end[name][0][-1]), 1.0, 1e-9)
 
     left, right = page.axes(1, 2, figsize=(12.8, 5))[0]
@@ -66,5 +71,9 @@ def run(page: Page) -> None:
         right.semilogy(range(1, QUARTERS + 1), middle[name], "o-", color=colour, label=title)
     left.set(xlabel="step", ylabel="CKA with the end of training", title="How soon a layer is what it will be")
     left.legend()
-    right.set(xlabel="quarter of the training", ylabel="1 - CKA over the quarter (median)", title="How far it moves, while the rate falls")
+    right.set(
+        xlabel="quarter of the training",
+        ylabel="1 - CKA over the quarter (median)",
+        title="How far it moves, while the rate falls",
+    )
     right.set_xticks(range(1, QUARTERS + 1))
