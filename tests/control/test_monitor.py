@@ -14,7 +14,7 @@ from torchpace.control import Monitor, Verdict, _monitor
 from torchpace.control._sketch import Sketch
 from torchpace.gallery import labelled
 
-PER_KIND = 4
+PER_KIND = 3
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -134,7 +134,7 @@ def test_rates_are_checked_within_three_binomial_errors():
         page.rate("always", hits, 1000, 1.0)
     assert [check.passed for check in page.checks] == [True, False, True, False]
     page = Page("a")
-    for hits in (265, 266, 364, 365):
+    for hits in (266, 267, 364, 365):
         page.rate("between", hits, 1000, 0.31, 0.32)
     assert [check.passed for check in page.checks] == [False, True, True, False]
 

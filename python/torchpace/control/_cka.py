@@ -26,8 +26,8 @@ def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> float:
         unbiased: whether to use the unbiased estimator (default: False).
 
     Returns:
-        A number; NaN where it is not defined: features that are the same for all examples, or that are not finite, or an
-        unbiased norm at or below 0.
+        A number; NaN where it is not defined: features that are the same for all examples, or that are not finite, or
+        an unbiased norm at or below 0.
 
     Raises:
         TypeError: an argument is not a real tensor.

@@ -148,7 +148,8 @@ class CKARecorder:
 
         Args:
             layer: its name.
-            first, second: steps that were recorded.
+            first: a step that was recorded.
+            second: another, or the same.
             unbiased: as for `linear_cka` (default: False).
 
         Raises:

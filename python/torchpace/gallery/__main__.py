@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from torchpace.gallery._page import MissingExtra
+from torchpace.gallery._page import MissingExtraError
 from torchpace.gallery._run import NAMES, index, run, summary
 
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         pages = [run(name, options.out, quick=options.quick) for name in names]
-    except MissingExtra as error:
+    except MissingExtraError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.all:

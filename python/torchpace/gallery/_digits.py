@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpace import optim
-from torchpace.gallery._page import MissingExtra
+from torchpace.gallery._page import MissingExtraError
 from torchpace.schedule import Schedule
 
 
@@ -16,12 +16,12 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training images and labels, and a fifth held back as the test set.
 
     Raises:
-        MissingExtra: there is no scikit-learn.
+        MissingExtraError: there is no scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise MissingExtra("the digits need scikit-learn") from error
+        raise MissingExtraError("the digits need scikit-learn") from error
     data = load_digits()
     order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
     images = torch.tensor(data.images, dtype=torch.float32).flatten(1)[order] / 16
@@ -62,7 +62,7 @@ def train(
             left = torch.randperm(len(labels), generator=generator)
         some, left = left[:batch], left[batch:]
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images[some]), labels[some]).backward()
+        nn.functional.cross_entropy(model(images[some]), labels[some]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if scheduler is not None:
             scheduler.step()

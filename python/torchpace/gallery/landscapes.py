@@ -40,7 +40,7 @@ WALL, EXIT, VALLEY = -2.0, 2.0, 4.0
 
 
 def plateau(w: Tensor) -> Tensor:
-    """``(w+2)^2/2`` up to -2, 0 up to 2, ``(w-4)^2/2 - 2`` beyond: flat, a wall at one end, the only exit at the other."""
+    """``(w+2)^2/2`` up to -2, 0 up to 2, ``(w-4)^2/2 - 2`` beyond: flat, with a wall and one exit."""
     return (w - WALL).clamp(max=0) ** 2 / 2 + torch.where(w > EXIT, (w - VALLEY) ** 2 / 2 - 2, 0.0)
 
 

@@ -1,7 +1,8 @@
-"""The rate and the batch: the square-root rule keeps the step's variance, the linear rule the progress for each sample.
+"""The rate and the batch: the square-root rule keeps a step's variance, the linear rule the progress for each sample.
 
-A quadratic of curvature 1 with gradient noise of variance 1 / B. Under a rate that grows as B the mean of x over samples
-seen is nearly one curve, as long as rate times curvature is small; at B = 64 it is 0.64, and the curve is another.
+A quadratic of curvature 1 with gradient noise of variance 1 / B. Under a rate that grows as B the mean of x over
+samples seen is nearly one curve, as long as rate times curvature is small; at B = 64 it is 0.64, and the curve is
+another.
 """
 
 import math
@@ -9,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from torchpace import control
 from torchpace.gallery import landscapes
 from torchpace.gallery._page import BLUE, COLOURS, GREEN, ORANGE, Page
 from torchpace.gallery._walk import walk
@@ -43,7 +45,10 @@ def run(page: Page) -> None:
     walkers = page.seeds(20_000, 5000)
     rows = []
     for batch in BATCHES:
-        same, root, linear = (first_step(lr, batch, walkers) for lr in (RATE, RATE * math.sqrt(batch), RATE * batch))
+        same, root, linear = (
+            first_step(lr, batch, walkers)
+            for lr in (RATE, control.scale_lr(RATE, 1, batch, "sqrt"), control.scale_lr(RATE, 1, batch))
+        )
         rows.append((batch, same / RATE**2, root / RATE**2, linear / RATE**2))
         # The variance of a variance of normal numbers is 2 / (n - 1) of its square.
         error = 3 * math.sqrt(2 / (walkers - 1))
@@ -64,7 +69,7 @@ def run(page: Page) -> None:
     )
     left.legend()
 
-    rows = []
+    means = []
     for batch, colour in zip(BATCHES, COLOURS, strict=False):
         mean = Mean()
         start = torch.ones(1, dtype=torch.float64)
@@ -73,7 +78,7 @@ def run(page: Page) -> None:
         spread = NOISE / math.sqrt(batch)
         early = walk(few, lambda w: landscapes.quadratic_gradient(w, 1.0), RATE * batch, 64 // batch, noise=spread)
         error = 3 * float(early.std()) / math.sqrt(len(early))
-        rows.append((batch, RATE * batch, float(early.mean()), mean.means[64 // batch], mean.means[-1]))
+        means.append((batch, RATE * batch, float(early.mean()), mean.means[64 // batch], mean.means[-1]))
         page.check(f"B = {batch}: mean x after 1,024 samples", mean.means[-1], EXPECTED[batch], EXPECTED[batch] * 0.1)
         page.check(
             f"B = {batch}: mean x of noisy walkers after 64 samples",
@@ -87,7 +92,7 @@ def run(page: Page) -> None:
         )
     page.say("")
     page.say("mean of x over samples seen, from 1")
-    page.table(("B", "rate", "with noise, 64 samples", "without", "after 1,024 samples"), rows)
+    page.table(("B", "rate", "with noise, 64 samples", "without", "after 1,024 samples"), means)
     right.set(
         xlabel="samples seen",
         ylabel="mean of x",

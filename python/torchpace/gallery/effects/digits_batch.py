@@ -1,7 +1,7 @@
-"""The linear batch rule on digits: over samples seen, training at rate c B is nearly one curve, until the rate is too large.
+"""The linear batch rule on digits: over samples seen, rate c B gives nearly one curve, until the rate is too large.
 
-A small network, plain descent, batches of 8 to 512 at rates 0.04 to 2.56: medians over seeds of the training loss after
-equally many samples.
+A small network, plain descent, batches of 8 to 512 at rates 0.04 to 2.56: medians over seeds of the training loss
+after equally many samples.
 """
 
 import statistics

@@ -1,8 +1,8 @@
-"""Among many basins a small rate stays in the first dip, a large one bounces over the best, a cycle finds it and settles.
+"""Among many basins a small rate stays in the first, a large one bounces over the best, a cycle finds it and settles.
 
-A wide valley overlaid with ripples, gradient noise of standard deviation 0.5, walkers begun outside of all dips. Success
-is to end in the best dip, with a loss below a tenth of the ripples' height. Triangular cycles against the best of 20
-constant rates at equal budget; a single cosine decay is shown too, and does as well or better.
+A wide valley overlaid with ripples, gradient noise of standard deviation 0.5, walkers begun outside of all dips.
+Success is to end in the best dip, with a loss below a tenth of the ripples' height. Triangular cycles against the best
+of 20 constant rates at equal budget; a single cosine decay is shown too, and does better still.
 """
 
 import math

@@ -29,8 +29,8 @@ def run(page: Page) -> None:
     page.table(("is \\ said", *words), [(label, *(counts[label, word] for word in words)) for label in labelled.LABELS])
     page.say("")
     for label, those in labelled.HELD_OUT.items():
-        for kind in those:
-            page.say(f"{label}, {kind.__name__}: {kinds[kind.__name__, label]} of {seeds}")
+        for name in (kind.__name__ for kind in those):
+            page.say(f"{label}, {name}: {kinds[name, label]} of {seeds}")
     page.say("")
     for label in labelled.LABELS:
         page.say(examples[label].explain())
@@ -41,7 +41,7 @@ def run(page: Page) -> None:
     axes = page.one_axes()
     table = torch.tensor([[counts[label, word] for word in words] for label in labelled.LABELS], dtype=torch.float64)
     shares = table / table.sum(1, keepdim=True)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, label in enumerate(labelled.LABELS):
         for column, word in enumerate(words):
             dark = bool(shares[row, column] > 0.5)

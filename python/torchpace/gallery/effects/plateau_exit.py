@@ -1,7 +1,7 @@
 """Lost on a plateau with one exit: triangular cycles against cosine restarts, at equal budget and equal range.
 
-On the plateau there is only gradient noise, and the iterate diffuses: how far depends on the sum of the squared rates. A
-cosine spends more time near the ends of its range than a triangle, so its mean square is larger, 3/8 of the range's
+On the plateau there is only gradient noise, and the iterate diffuses: how far depends on the sum of the squared rates.
+A cosine spends more time near the ends of its range than a triangle, so its mean square is larger, 3/8 of the range's
 square against 1/3, and it finds the exit more often. A constant rate of the same mean square finds it as often.
 """
 
@@ -41,7 +41,8 @@ def run(page: Page) -> None:
     walkers = page.seeds(10_000, 1000)
     start = torch.full((walkers,), landscapes.WALL, dtype=torch.float64)
     left, right = page.axes(1, 2, figsize=(12.8, 5))[0]
-    rows, shares, squares = [], {}, []
+    rows, shares = [], {}
+    squares: list[float] = []
     for seed, (name, (rate, colour)) in enumerate(FORMS.items()):
         if name in ALIKE:
             # Of the same mean square as the one before last.

@@ -1,8 +1,8 @@
 """A rate above a sharp minimum's bound leaves it for a flat one of the same depth; not everywhere.
 
-Two parabolas of curvature 10 and 1 have equal minima at -1 and 1; their bounds are 0.2 and 2. From beside the sharp one,
-rate 0.15 stays and 0.5 leaves. In the double well, though, at 0.6 and above the bound 0.556, the iterate stays on an
-orbit about its minimum.
+Two parabolas of curvature 10 and 1 have equal minima at -1 and 1; their bounds are 0.2 and 2. From beside the sharp
+one, rate 0.15 stays and 0.5 leaves. In the double well, though, at 0.6 and above the bound 0.556, the iterate stays on
+an orbit about its minimum.
 """
 
 import torch
@@ -41,8 +41,8 @@ def run(page: Page) -> None:
     w = torch.linspace(-2.2, 2.8, 500, dtype=torch.float64)
     left.plot(w, landscapes.sharp_and_flat(w), color="0.6")
     for name, _, _, colour in RUNS:
-        path = paths[name]
-        left.plot(path, landscapes.sharp_and_flat(path), "o-", color=colour, linewidth=1, markersize=4, label=name)
+        w = paths[name]
+        left.plot(w, landscapes.sharp_and_flat(w), "o-", color=colour, linewidth=1, markersize=4, label=name)
     left.set(
         xlabel="w", ylabel="loss", ylim=(-0.1, 3), xlim=(-2.2, 2.8), title="The high rate leaves the sharp minimum"
     )

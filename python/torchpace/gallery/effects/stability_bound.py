@@ -52,18 +52,18 @@ def run(page: Page) -> None:
     left.legend(loc="upper left")
 
     page.say("")
-    rows = []
+    bounds = []
     for (name, (bound, told, options)), (colour, style) in zip(FORMS.items(), STYLES, strict=True):
         found = control.max_stable_lr(1.0, **told)
         page.check(f"{name}: the bound at curvature 1", found, bound, 5e-4)
         ends = [float(path(share * found, 1.0, 2000, **options)[-50:].abs().max()) for share in SHARES]
         below, above = ends[SHARES.index(0.995)], ends[SHARES.index(1.005)]
-        rows.append((name, found, below, above))
+        bounds.append((name, found, below, above))
         page.holds(f"{name}: at 0.995 of the bound, |x| after 2,000 steps", below, high=0.1)
         page.holds(f"{name}: at 1.005 of the bound", above, low=10.0)
         kept = [min(max(end, 1e-20), 1e20) for end in ends]
         right.semilogy(SHARES, kept, style, color=colour, label=name, markersize=6)
-    page.table(("form", "bound", "|x| at 0.995 of it", "at 1.005"), rows)
+    page.table(("form", "bound", "|x| at 0.995 of it", "at 1.005"), bounds)
     right.axvline(1, color="0.5", linestyle="--")
     right.set(
         xlabel="rate, in units of the form's own bound",
