@@ -89,7 +89,7 @@ class Monitor:
     * ``"unclear"``: none of them, such as a loss that rises or a slow swing under much momentum.
 
     ``"unknown"`` until the window is full. Gradients are seen through a fixed random sketch of at most `width` numbers
-    for each parameter, of which four copies are kept; all numbers stay on the device until a verdict is asked for. The
+    for each parameter, of which up to four are kept; all numbers stay on the device until a verdict is asked for. The
     norm and the inner products are therefore estimates, within about :math:`1/\sqrt{\text{width}}`, and exact for
     parameters of at most `width` elements.
 
@@ -123,9 +123,10 @@ class Monitor:
         ...     optimizer.step()
         >>> str(monitor.verdict)
         'oscillation'
-        >>> print(monitor.explain())
-        oscillation: successive gradients turn (correlation -1.00) and their norm, 1.3, changes by a factor of 0.990 \
-each step: lower the rate.
+        >>> import textwrap
+        >>> print(textwrap.fill(monitor.explain()))
+        oscillation: successive gradients turn (correlation -1.00) and their
+        norm, 1.3, changes by a factor of 0.990 each step: lower the rate.
     """
 
     def __init__(
