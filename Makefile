@@ -12,7 +12,8 @@ HAS_TORCH := $(ENV)/.torch-$(TORCH)
 INSTALLED := $(ENV)/.installed
 SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 
-.PHONY: all lint sanitize valgrind test test-rust test-python test-trainers test-torch demo bench wheel clean tools tools-test
+.PHONY: all lint sanitize valgrind test test-rust test-python test-trainers test-torch demo gallery bench wheel clean
+.PHONY: tools tools-test
 .DELETE_ON_ERROR:
 # Several recipes install into one environment.
 .NOTPARALLEL:
@@ -55,6 +56,10 @@ $(ENV)/.extra-%: pyproject.toml $(HAS_TORCH)
 demo: $(INSTALLED) $(ENV)/.extra-demo
 	$(PY) examples/demo.py --out $(OUT)
 
+## Every effect of the learning rate, computed, checked and drawn; an index in out/gallery (under five minutes).
+gallery: $(INSTALLED) $(ENV)/.extra-gallery
+	$(PY) -m torchpace.gallery --all --out $(OUT)/gallery
+
 ## Tests.
 test: test-rust test-python test-trainers
 
@@ -91,12 +96,13 @@ sanitize: | tools-test
 valgrind: $(INSTALLED)
 	bash tests/sanitize/valgrind.sh $(PY)
 
-## Benchmarks: against torch (a step, schedulers, vectors, training, memory), and of the loop alone.
+## Benchmarks: against torch (a step, schedulers, vectors, training, memory), the cost of control, and the loop alone.
 bench: $(INSTALLED) $(ENV)/.extra-demo
 	$(PY) benches/step.py
 	$(PY) benches/schedulers.py
 	$(PY) benches/vectors.py
 	$(PY) benches/training.py
+	$(PY) benches/monitor.py
 	$(PY) benches/memory.py
 	cargo bench --locked --no-default-features --bench sweep
 

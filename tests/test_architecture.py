@@ -29,10 +29,12 @@ PYTHON = {
         "torchpace.schedule",
         "torchpace._native",
     },
+    "torchpace.control": {"torchpace._native", "torchpace.control", "torchpace.optim", "torchpace.schedule"},
+    "torchpace.gallery": {"torchpace.control", "torchpace.gallery", "torchpace.optim", "torchpace.schedule"},
+    "torchpace.gallery.effects": {"torchpace.control", "torchpace.gallery", "torchpace.optim", "torchpace.schedule"},
     "torchpace.optim": {"torchpace._native", "torchpace.optim"},
     "torchpace.optim.lr_scheduler": {"torchpace._native", "torchpace.optim.lr_scheduler"},
     "torchpace.schedule": {"torchpace._native", "torchpace.schedule"},
-    "torchpace.control": {"torchpace._native", "torchpace.control", "torchpace.optim", "torchpace.schedule"},
 }
 
 

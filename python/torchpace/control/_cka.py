@@ -26,8 +26,8 @@ def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> float:
         unbiased: whether to use the unbiased estimator (default: False).
 
     Returns:
-        A number; NaN where it is not defined: features that are the same for all examples, or that are not finite, or an
-        unbiased norm at or below 0.
+        A number; NaN where it is not defined: features that are the same for all examples, or that are not finite, or
+        an unbiased norm at or below 0.
 
     Raises:
         TypeError: an argument is not a real tensor.
@@ -45,8 +45,8 @@ def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> float:
         >>> rotation = torch.linalg.qr(torch.randn(5, 5, generator=generator)).Q
         >>> round(linear_cka(x, 3 * x @ rotation + 1), 6)
         1.0
-        >>> other = torch.randn(100, 500, generator=generator)
-        >>> linear_cka(x, other) > 0.2, abs(linear_cka(x, other, unbiased=True)) < 0.1
+        >>> other, another = torch.randn(2, 100, 500, generator=generator)
+        >>> linear_cka(other, another) > 0.5, abs(linear_cka(other, another, unbiased=True)) < 0.1
         (True, True)
     """
     left, right = _centered(x, y, 4 if unbiased else 2)

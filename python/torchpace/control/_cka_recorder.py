@@ -70,7 +70,9 @@ class CKARecorder:
             raise ValueError(f"layers is {layers!r}, expected a list of at least one name")
         for name in layers:
             if name not in modules:
-                raise ValueError(f"layers has {name!r}, expected names of submodules: {', '.join(filter(None, modules))}")
+                raise ValueError(
+                    f"layers has {name!r}, expected names of submodules: {', '.join(filter(None, modules))}"
+                )
         if len(set(layers)) < len(layers):
             raise ValueError(f"layers is {list(layers)}, expected each name once")
         if max_features is not None and max_features < 1:
@@ -146,7 +148,8 @@ class CKARecorder:
 
         Args:
             layer: its name.
-            first, second: steps that were recorded.
+            first: a step that was recorded.
+            second: another, or the same.
             unbiased: as for `linear_cka` (default: False).
 
         Raises:

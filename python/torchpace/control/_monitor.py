@@ -51,7 +51,7 @@ class Signs(NamedTuple):
     significance: float
 
 
-# Chosen on the cases that tests/control/cases of tuning seeds; scored on others (tests/control/test_monitor.py).
+# Chosen on runs whose state is known, `TUNING` of torchpace.gallery.labelled; scored on others, `HELD_OUT`.
 _TURNED = -0.45  # successive gradients that point against each other
 _LASTING = 0.9  # their norm shrinks by less than this factor a step: at 0.95 of its bound, descent has 1 - 1.9 = -0.9
 _SMALL = 1e-3  # of the greatest norm seen
@@ -82,13 +82,14 @@ class Monitor:
     * ``"oscillation"``: correlation below -0.45, and the norm shrinks by less than a tenth each step: lower the rate.
       Plain descent has this from 0.95 of its bound on; in noise at rest the correlation is
       :math:`-\eta\lambda/2`.
-    * ``"progress"``: persistent above 0.2, or the loss falls by more than 5 standard errors from one half to the next,
-      or the norm shrinks by more than 3 % each step: go on.
-    * ``"noise floor"``: persistent within 0.2 of 0: average the weights, or lower the rate.
-    * ``"unclear"``: none of them, such as a slow swing under much momentum.
+    * ``"progress"``: persistent above 0.2, or the loss falls by more than 5 standard errors, or it falls and the
+      correlation is above 0.9, or the norm shrinks by more than 3 % each step: go on.
+    * ``"noise floor"``: persistent within 0.2 of 0, and the loss does not rise by more than 5 standard errors: average
+      the weights, or lower the rate.
+    * ``"unclear"``: none of them, such as a loss that rises or a slow swing under much momentum.
 
     ``"unknown"`` until the window is full. Gradients are seen through a fixed random sketch of at most `width` numbers
-    for each parameter, of which four copies are kept; all numbers stay on the device until a verdict is asked for. The
+    for each parameter, of which up to four are kept; all numbers stay on the device until a verdict is asked for. The
     norm and the inner products are therefore estimates, within about :math:`1/\sqrt{\text{width}}`, and exact for
     parameters of at most `width` elements.
 
@@ -122,9 +123,10 @@ class Monitor:
         ...     optimizer.step()
         >>> str(monitor.verdict)
         'oscillation'
-        >>> print(monitor.explain())
-        oscillation: successive gradients turn (correlation -1.00) and their norm, 1.3, changes by a factor of 0.990 \
-each step: lower the rate.
+        >>> import textwrap
+        >>> print(textwrap.fill(monitor.explain()))
+        oscillation: successive gradients turn (correlation -1.00) and their
+        norm, 1.3, changes by a factor of 0.990 each step: lower the rate.
     """
 
     def __init__(
@@ -244,12 +246,13 @@ each step: lower the rate.
         if signs is None:
             return f"{verdict}: {self._count} of {self.window} steps seen."
         turned = f"successive gradients turn (correlation {signs.correlation:.2f})"
-        falls = f"the loss falls by {signs.fall:.3g} ({signs.significance:.1f} standard errors)"
-        persists = f"{signs.persistent:.0%} of the mean square gradient persists"
+        way = "falls" if signs.fall >= 0 else "rises"
+        falls = f"the loss {way} by {abs(signs.fall):.3g} ({abs(signs.significance):.1f} standard errors)"
+        persists = f"{max(signs.persistent, 0.0):.0%} of the mean square gradient persists"
         reasons = {
             Verdict.DIVERGED: "a loss or gradient is not finite: go back to a checkpoint and lower the rate",
-            Verdict.CRITICAL_POINT: f"the gradients' norm is {signs.norm:.2g}, {signs.relative_norm:.1g} of its greatest: "
-            "done, or at a saddle",
+            Verdict.CRITICAL_POINT: f"the gradients' norm is {signs.norm:.2g}, {signs.relative_norm:.1g} of its "
+            "greatest: done, or at a saddle",
             Verdict.OSCILLATION: f"{turned} and their norm, {signs.norm:.2g}, changes by a factor of "
             f"{signs.shrinkage:.3f} each step: lower the rate",
             Verdict.PROGRESS: f"{falls}, and {persists}: go on",

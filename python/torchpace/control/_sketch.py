@@ -48,11 +48,19 @@ class Sketch:
         flat = (torch.view_as_real(grad) if grad.is_complex() else grad).reshape(-1)
         if signs is not None:
             rows = len(signs) - 1
-            flat = flat.to(signs.dtype)
-            whole, rest = flat[: rows * self._width].view(rows, self._width), flat[rows * self._width :]
-            flat = signs[:rows] @ whole
-            flat[: len(rest)] += signs[rows] * rest
-        return flat.to(self._home, _real_type(param.dtype))
+            flat = _as(flat, signs.device, signs.dtype)
+            rest = len(flat) - rows * self._width
+            whole = flat if rest == 0 else flat[:-rest]
+            added = signs[:rows] @ whole.view(rows, self._width)
+            if rest:
+                added[:rest].addcmul_(flat[-rest:], signs[rows])
+            flat = added
+        return _as(flat, self._home, _real_type(param.dtype))
+
+
+def _as(flat: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Asking costs less than a call of `to` that has nothing to do.
+    return flat if flat.dtype == dtype and flat.device == device else flat.to(device, dtype)
 
 
 def _real_numel(param: Tensor) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from torchpace.gallery._page import MissingMatplotlib
+from torchpace.gallery._page import MissingExtraError
 from torchpace.gallery._run import NAMES, index, run, summary
 
 
@@ -17,7 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="what to run (see --list)")
     parser.add_argument("--all", action="store_true", help="run everything, and write an index.html")
-    parser.add_argument("--out", type=Path, default=Path("out/gallery"), help="folder for figures (default: out/gallery)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/gallery"), help="folder for figures (default: out/gallery)"
+    )
     parser.add_argument("--list", action="store_true", help="list the names and what they show")
     parser.add_argument("--quick", action="store_true", help="fewer seeds and shorter runs")
     options = parser.parse_args(arguments)
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         pages = [run(name, options.out, quick=options.quick) for name in names]
-    except MissingMatplotlib as error:
+    except MissingExtraError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.all:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -43,11 +42,11 @@ _STYLE = {
 }
 
 
-class MissingMatplotlib(ImportError):
-    """There is no matplotlib to draw with."""
+class MissingExtraError(ImportError):
+    """What the extra `gallery` brings is not there."""
 
-    def __init__(self) -> None:
-        super().__init__("the gallery needs matplotlib: pip install 'torchpace[gallery]'")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: pip install 'torchpace[gallery]'")
 
 
 @dataclass
@@ -131,11 +130,11 @@ class Page:
         allowed = "" if exact else f", within three standard errors of {trials} runs"
         self.checks.append(Check(name, f"{share:.1%}", span + allowed, least <= share <= most))
 
-    def axes(self, rows: int = 1, columns: int = 1, **options: Any) -> npt.NDArray[np.object_]:
+    def axes(self, rows: int = 1, columns: int = 1, **options: Any) -> npt.NDArray[Any]:
         """The figure's axes, as a matrix.
 
         Raises:
-            MissingMatplotlib: there is none.
+            MissingExtraError: there is no matplotlib.
         """
         matplotlib = _matplotlib()
         matplotlib.use("Agg")
@@ -144,7 +143,7 @@ class Page:
 
         size = options.pop("figsize", (6.4 * columns, 4.6 * rows))
         self.figure = Figure(figsize=size)
-        axes: npt.NDArray[np.object_] = self.figure.subplots(rows, columns, squeeze=False, **options)
+        axes: npt.NDArray[Any] = self.figure.subplots(rows, columns, squeeze=False, **options)
         return axes
 
     def one_axes(self, **options: Any) -> Axes:
@@ -164,7 +163,7 @@ def _matplotlib() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        raise MissingMatplotlib from error
+        raise MissingExtraError("the gallery needs matplotlib") from error
     return matplotlib
 
 

@@ -54,10 +54,15 @@ def run(name: str, out: Path, *, quick: bool = False) -> Page:
     begin = time.perf_counter()
     page = Page(name, quick)
     print(f"== {name}: {summary(name)}", flush=True)
-    # A script seeds its own generators; whatever it draws besides is the same in any order of scripts.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        script(name).run(page)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are small, and threads would only wait for each other
+    try:
+        # A script seeds its own generators; whatever it draws besides is the same in any order of scripts.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            script(name).run(page)
+    finally:
+        torch.set_num_threads(threads)
     if page.figure is None or not page.checks:
         raise RuntimeError(f"the script {name} made no figure or no checks, expected both")
     path = out / f"{name}.png"

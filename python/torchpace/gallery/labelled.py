@@ -115,13 +115,15 @@ def across_a_hyperbola(g: torch.Generator) -> Case:
     """A valley with straight walls and a flat direction, at a rate too high for its bottom."""
     steep = spread(g, 3, 30)
     start = torch.stack([uniform(g, 0.5, 2) * torch.ones((), dtype=torch.float64), 5 * normal(g)])
-    return Case(lambda x: (1 + (steep * x[0]).square()).sqrt() + 1e-3 * x[1].square(), start, spread(g, 3, 10) / steep**2)
+    return Case(
+        lambda x: (1 + (steep * x[0]).square()).sqrt() + 1e-3 * x[1].square(), start, spread(g, 3, 10) / steep**2
+    )
 
 
 # Critical points.
 def at_a_minimum(g: torch.Generator) -> Case:
     """A quadratic, long after."""
-    return on_a_bowl(g, uniform(g, 0.3, 0.8), spread(g, 1, 20), wait=1000)
+    return on_a_bowl(g, uniform(g, 0.3, 0.8), spread(g, 1, 20), wait=600)
 
 
 def at_a_saddle(g: torch.Generator) -> Case:
@@ -138,18 +140,22 @@ def on_a_saddle(g: torch.Generator) -> Case:
 def at_a_flat_minimum(g: torch.Generator) -> Case:
     """A minimum without curvature."""
     power = int(choose(g, 4, 6))
-    return Case(lambda x: x.pow(power).sum(), torch.full((1,), uniform(g, 0.9, 1.2)).double(), uniform(g, 0.02, 0.04), wait=2000)
+    return Case(
+        lambda x: x.pow(power).sum(), torch.full((1,), uniform(g, 0.9, 1.2)).double(), uniform(g, 0.02, 0.04), wait=1500
+    )
 
 
 def at_a_flatter_minimum(g: torch.Generator) -> Case:
     """One that is flatter still, in several dimensions."""
-    start = 0.8 + 0.3 * torch.rand(5, dtype=torch.float64, generator=g)
-    return Case(lambda x: x.pow(8).sum(), start, uniform(g, 0.01, 0.02), wait=3000)
+    start = 0.9 + 0.2 * torch.rand(5, dtype=torch.float64, generator=g)
+    return Case(lambda x: x.pow(8).sum(), start, uniform(g, 0.03, 0.06), wait=1500)
 
 
 def at_an_inflection(g: torch.Generator) -> Case:
     """Where a slope is level for a moment."""
-    return Case(lambda x: x.pow(3).sum(), torch.full((1,), uniform(g, 0.8, 1.5)).double(), uniform(g, 0.03, 0.1), wait=1500)
+    return Case(
+        lambda x: x.pow(3).sum(), torch.full((1,), uniform(g, 0.8, 1.5)).double(), uniform(g, 0.03, 0.1), wait=1500
+    )
 
 
 # Progress.
@@ -173,14 +179,23 @@ def logistic_regression(g: torch.Generator) -> Case:
     inputs, true = normal(g, 200, 5), normal(g, 5)
     labels = (inputs @ true + 0.5 * normal(g, 200) > 0).double()
     return Case(
-        lambda w: torch.nn.functional.binary_cross_entropy_with_logits(inputs @ w, labels), normal(g, 5), spread(g, 0.05, 1)
+        lambda w: torch.nn.functional.binary_cross_entropy_with_logits(inputs @ w, labels),
+        normal(g, 5),
+        spread(g, 0.05, 1),
     )
+
+
+def under_much_momentum(g: torch.Generator) -> Case:
+    """At momentum 0.9, ringing on its way down."""
+    return on_a_bowl(g, spread(g, 0.005, 0.2), spread(g, 1, 10), momenta=(0.9,))
 
 
 def along_a_curved_valley(g: torch.Generator) -> Case:
     """Rosenbrock's valley."""
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64) + 0.1 * normal(g, 2)
-    return Case(lambda x: (1 - x[0]).square() + 100 * (x[1] - x[0].square()).square(), start, spread(g, 1e-5, 3e-4), wait=20)
+    return Case(
+        lambda x: (1 - x[0]).square() + 100 * (x[1] - x[0].square()).square(), start, spread(g, 1e-5, 3e-4), wait=20
+    )
 
 
 # The noise floor.
@@ -193,7 +208,9 @@ def in_the_noise(g: torch.Generator) -> Case:
 
 def in_the_noise_after_a_descent(g: torch.Generator) -> Case:
     """The same, having come from afar."""
-    return on_a_bowl(g, uniform(g, 0.1, 0.4), spread(g, 1, 5), momenta=(0.0, 0.9), noise=spread(g, 0.1, 1.0), wait=600, scale=3.0)
+    return on_a_bowl(
+        g, uniform(g, 0.1, 0.4), spread(g, 1, 5), momenta=(0.0, 0.9), noise=spread(g, 0.1, 1.0), wait=600, scale=3.0
+    )
 
 
 def in_a_noisy_well(g: torch.Generator) -> Case:
@@ -227,8 +244,13 @@ TUNING: dict[str, tuple[Kind, ...]] = {
 HELD_OUT: dict[str, tuple[Kind, ...]] = {
     "oscillation": (*TUNING["oscillation"], near_the_bound_with_noise, orbit_in_a_well, across_a_hyperbola),
     "critical point": (*TUNING["critical point"], on_a_saddle, at_a_flatter_minimum, at_an_inflection),
-    "progress": (*TUNING["progress"], logistic_regression, along_a_curved_valley),
-    "noise floor": (*TUNING["noise floor"], in_the_noise_after_a_descent, in_a_noisy_well, small_batches_at_the_optimum),
+    "progress": (*TUNING["progress"], logistic_regression, under_much_momentum, along_a_curved_valley),
+    "noise floor": (
+        *TUNING["noise floor"],
+        in_the_noise_after_a_descent,
+        in_a_noisy_well,
+        small_batches_at_the_optimum,
+    ),
 }
 FIRST_HELD_OUT_SEED = 1_000_000
 

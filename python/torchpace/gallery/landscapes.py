@@ -23,32 +23,30 @@ def double_well_gradient(w: Tensor) -> Tensor:
     return w**3 / 5 - 1.8 * w
 
 
-RIPPLE = 0.1  # the ripples' amplitude
-RIPPLE_CURVATURE = RIPPLE * (2 * math.pi) ** 2 + 0.1
+RIPPLE = 0.1  # the ripples' amplitude; dips there are up to where 0.3 w reaches their slope, |w| < 2.1
 
 
 def many_basins(w: Tensor) -> Tensor:
-    """``w^2/20 + (1 - cos(2 pi w))/10``: a wide valley overlaid with ripples; the best dip is at 0."""
-    return w**2 / 20 + RIPPLE * (1 - torch.cos(2 * math.pi * w))
+    """``0.15 w^2 + (1 - cos(2 pi w))/10``: a wide valley overlaid with ripples; the best dip is at 0."""
+    return 0.15 * w**2 + RIPPLE * (1 - torch.cos(2 * math.pi * w))
 
 
 def many_basins_gradient(w: Tensor) -> Tensor:
-    """``w/10 + 2 pi/10 sin(2 pi w)``."""
-    return w / 10 + RIPPLE * 2 * math.pi * torch.sin(2 * math.pi * w)
+    """``0.3 w + 2 pi/10 sin(2 pi w)``."""
+    return 0.3 * w + RIPPLE * 2 * math.pi * torch.sin(2 * math.pi * w)
 
 
-EXIT, EXIT_WIDTH, WALL = 2.0, 0.2, 3.0
+WALL, EXIT, VALLEY = -2.0, 2.0, 4.0
 
 
 def plateau(w: Tensor) -> Tensor:
-    """``-exp(-(w-2)^2/(2 0.2^2))``, and ``(|w|-3)^2/2`` beyond 3: flat from wall to wall but for one hole."""
-    return -torch.exp(-((w - EXIT) ** 2) / (2 * EXIT_WIDTH**2)) + (w.abs() - WALL).clamp(min=0) ** 2 / 2
+    """``(w+2)^2/2`` up to -2, 0 up to 2, ``(w-4)^2/2 - 2`` beyond: flat, with a wall and one exit."""
+    return (w - WALL).clamp(max=0) ** 2 / 2 + torch.where(w > EXIT, (w - VALLEY) ** 2 / 2 - 2, 0.0)
 
 
 def plateau_gradient(w: Tensor) -> Tensor:
     """Its slope."""
-    hole = (w - EXIT) / EXIT_WIDTH**2 * torch.exp(-((w - EXIT) ** 2) / (2 * EXIT_WIDTH**2))
-    return hole + w.sign() * (w.abs() - WALL).clamp(min=0)
+    return (w - WALL).clamp(max=0) + torch.where(w > EXIT, w - VALLEY, 0.0)
 
 
 def sharp_and_flat(w: Tensor) -> Tensor:

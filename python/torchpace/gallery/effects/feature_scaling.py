@@ -43,5 +43,9 @@ def run(page: Page) -> None:
     axes.loglog(SCALES, bounds, "o-", color=BLUE, label="2 / largest eigenvalue")
     line = [bounds[-1] * (SCALES[-1] / scale) ** 2 for scale in SCALES]
     axes.loglog(SCALES, line, "--", color=ORANGE, label="falls as 1 / s²")
-    axes.set(xlabel="scale s of one of three features", ylabel="greatest stable rate", title="One feature scaled: the bound falls by s²")
+    axes.set(
+        xlabel="scale s of one of three features",
+        ylabel="greatest stable rate",
+        title="One feature scaled: the bound falls by s²",
+    )
     axes.legend()

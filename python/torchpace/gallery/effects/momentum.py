@@ -41,20 +41,29 @@ def run(page: Page) -> None:
     }
     page.check("rate 0.1 retuned from momentum 0.9 to 0.99", kept, 0.01, 1e-12)
     left, right = page.axes(1, 2, figsize=(13.6, 5.2))[0]
-    rows = []
+    steady = []
     for name, (rate, momentum, colour) in runs.items():
         steps = steps_of(rate, momentum, 1500)
-        rows.append((name, float(steps[-1])))
+        steady.append((name, float(steps[-1])))
         left.semilogy(steps, color=colour, label=name)
         path = Path()
         start = torch.ones(1, dtype=torch.float64)
         walk(start, lambda w: landscapes.quadratic_gradient(w, 0.002), rate, 1500, momentum=momentum, each=path)
         right.plot(path.all[:, 0], color=colour)
     page.say("")
-    page.table(("run", "steady step"), rows)
-    page.check("the steady step is kept", rows[1][1], rows[0][1], 1e-6)
-    page.check("with the rate as it was it is 10 times as long", rows[2][1] / rows[0][1], 10.0, 1e-4)
-    page.check("with rate x (1 - momentum) kept, 100 times", rows[3][1] / rows[0][1], 100.0, 1e-3)
-    left.set(xlabel="step", ylabel="length of a step (parameter units)", ylim=(5e-3, 3e5), title="Steps down a constant slope of 1")
+    page.table(("run", "steady step"), steady)
+    page.check("the steady step is kept", steady[1][1], steady[0][1], 1e-6)
+    page.check("with the rate as it was it is 10 times as long", steady[2][1] / steady[0][1], 10.0, 1e-4)
+    page.check("with rate x (1 - momentum) kept, 100 times", steady[3][1] / steady[0][1], 100.0, 1e-3)
+    left.set(
+        xlabel="step",
+        ylabel="length of a step (parameter units)",
+        ylim=(5e-3, 3e5),
+        title="Steps down a constant slope of 1",
+    )
     left.legend(loc="upper left", fontsize=9)
-    right.set(xlabel="step", ylabel="x", title="On a gentle bowl (curvature 0.002) the kept\nratio follows nearly the same curve")
+    right.set(
+        xlabel="step",
+        ylabel="x",
+        title="On a gentle bowl (curvature 0.002) the kept\nratio follows nearly the same curve",
+    )

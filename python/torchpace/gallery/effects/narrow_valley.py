@@ -1,7 +1,7 @@
-"""In a narrow valley plain descent zigzags, momentum damps it, and Adam rescales it away if the valley lies along an axis.
+"""In a narrow valley plain descent zigzags, momentum damps it, and Adam rescales it if the valley lies along an axis.
 
-A quadratic of condition number 100 from (1, 1): steps until the loss stays below 1e-6, each optimizer at its best rate of
-a grid of 60. Along the axes Adam scales each direction by itself; in a valley turned by 45 degrees it cannot.
+A quadratic of condition number 100 from (1, 1): steps until the loss stays below 1e-6, each optimizer at its best rate
+of a grid of 60. Along the axes Adam scales each direction by itself; in a valley turned by 45 degrees it cannot.
 """
 
 import math
@@ -32,7 +32,7 @@ def race(name: str, turned: bool) -> tuple[Tensor, Tensor, Tensor]:
     weights = [torch.nn.Parameter(basis @ torch.ones(2, dtype=torch.float64)) for _ in rates]
     # One group a rate: one fused step for all.
     groups = [{"params": [weight], "lr": float(rate)} for weight, rate in zip(weights, rates, strict=True)]
-    optimizer = cls(groups, **options)  # type: ignore[arg-type]
+    optimizer = cls(groups, **options)
     paths = torch.empty(STEPS + 1, len(rates), 2, dtype=torch.float64)
     for step in range(STEPS + 1):
         now = torch.stack([weight.detach() for weight in weights]) @ basis

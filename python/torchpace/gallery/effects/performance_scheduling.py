@@ -44,7 +44,9 @@ def follow(raises: bool) -> list[float]:
 def torchs() -> list[float]:
     """The same with torch's class."""
     optimizer = optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=FACTOR, patience=PATIENCE, min_lr=0.1 * LOW)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=FACTOR, patience=PATIENCE, min_lr=0.1 * LOW
+    )
     rates = []
     for metric in METRICS:
         scheduler.step(metric)

@@ -47,7 +47,9 @@ def run(page: Page) -> None:
             if name == "none":
                 page.check(f"momentum {momentum}, unforced: growth a step", slope, -lost, 1e-3)
             elif name == "2 omega":
-                page.check(f"momentum {momentum}, at 2 omega: growth a step", slope, {0.9: -0.028, 0.99: 0.019}[momentum], 1e-3)
+                page.check(
+                    f"momentum {momentum}, at 2 omega: growth a step", slope, {0.9: -0.028, 0.99: 0.019}[momentum], 1e-3
+                )
             else:
                 page.holds(f"momentum {momentum}, at 3 omega: growth a step", slope, high=0.0)
     page.table(("momentum", "forcing", "growth a step", "pumped, about", "lost"), rows)

@@ -3,6 +3,8 @@
 All are functions of the step, so any step is known at once; they join, multiply and add.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from torchpace import schedule
@@ -40,7 +42,9 @@ CURVES: dict[str, Schedule] = {
 def known(page: Page) -> None:
     """The figures."""
 
-    def check(name: str, s: Schedule, base: float, figures: dict[float, float], digits: float = 1e-12) -> None:
+    def check(
+        name: str, s: Schedule, base: float, figures: Mapping[int, float] | Mapping[float, float], digits: float = 1e-12
+    ) -> None:
         for t, expected in figures.items():
             page.check(f"{name}: lr({t:g})", s(t, base=base), expected, digits)
 

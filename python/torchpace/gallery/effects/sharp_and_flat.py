@@ -1,8 +1,8 @@
 """A rate above a sharp minimum's bound leaves it for a flat one of the same depth; not everywhere.
 
-Two parabolas of curvature 10 and 1 have equal minima at -1 and 1; their bounds are 0.2 and 2. From beside the sharp one,
-rate 0.15 stays and 0.5 leaves. In the double well, though, at 0.6 and above the bound 0.556, the iterate stays on an
-orbit about its minimum.
+Two parabolas of curvature 10 and 1 have equal minima at -1 and 1; their bounds are 0.2 and 2. From beside the sharp
+one, rate 0.15 stays and 0.5 leaves. In the double well, though, at 0.6 and above the bound 0.556, the iterate stays on
+an orbit about its minimum.
 """
 
 import torch
@@ -11,7 +11,11 @@ from torchpace.gallery import landscapes
 from torchpace.gallery._page import BLUE, GREEN, ORANGE, RED, Page
 from torchpace.gallery._walk import Path, walk
 
-RUNS = (("from -1.01 at 0.15", -1.01, 0.15, BLUE), ("from -1.01 at 0.5", -1.01, 0.5, ORANGE), ("from 1.2 at 0.5", 1.2, 0.5, GREEN))
+RUNS = (
+    ("from -1.01 at 0.15", -1.01, 0.15, BLUE),
+    ("from -1.01 at 0.5", -1.01, 0.5, ORANGE),
+    ("from 1.2 at 0.5", 1.2, 0.5, GREEN),
+)
 
 
 def run(page: Page) -> None:
@@ -37,11 +41,13 @@ def run(page: Page) -> None:
     w = torch.linspace(-2.2, 2.8, 500, dtype=torch.float64)
     left.plot(w, landscapes.sharp_and_flat(w), color="0.6")
     for name, _, _, colour in RUNS:
-        path = paths[name]
-        left.plot(path, landscapes.sharp_and_flat(path), "o-", color=colour, linewidth=1, markersize=4, label=name)
-    left.set(xlabel="w", ylabel="loss", ylim=(-0.1, 3), xlim=(-2.2, 2.8), title="The high rate leaves the sharp minimum")
+        w = paths[name]
+        left.plot(w, landscapes.sharp_and_flat(w), "o-", color=colour, linewidth=1, markersize=4, label=name)
+    left.set(
+        xlabel="w", ylabel="loss", ylim=(-0.1, 3), xlim=(-2.2, 2.8), title="The high rate leaves the sharp minimum"
+    )
     left.legend(loc="upper right")
     right.plot(orbit.all[:60, 0], "o-", color=RED, linewidth=1, markersize=4)
     right.axhline(3, color="0.5", linestyle="--", linewidth=1)
-    right.annotate("minimum", (50, 3), xytext=(0, 4), textcoords="offset points")
+    right.annotate("minimum", (50, 3), ha="center", va="center", bbox={"facecolor": "white", "edgecolor": "0.5"})
     right.set(xlabel="step", ylabel="w", title="Double well at 0.6, above its bound 0.556:\nan orbit, and no way out")

@@ -10,7 +10,7 @@ import torch
 
 from torchpace import control
 from torchpace.gallery import landscapes
-from torchpace.gallery._page import BLUE, GREEN, ORANGE, RED, Page
+from torchpace.gallery._page import BLACK, BLUE, GREEN, ORANGE, RED, Page
 from torchpace.gallery._walk import Path, walk
 
 CURVATURE = 4.0
@@ -23,7 +23,8 @@ FORMS: dict[str, tuple[float, dict[str, Any], dict[str, Any]]] = {
     "Nesterov, 0.9": (1.357, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": True}),
     "weight decay 0.25": (1.6, {"weight_decay": 0.25}, {"weight_decay": 0.25}),
 }
-SHARES = (0.9, 0.95, 0.98, 0.99, 0.995, 1.005, 1.01, 1.02, 1.05, 1.1)
+SHARES = (0.97, 0.98, 0.985, 0.99, 0.995, 1.005, 1.01, 1.015, 1.02, 1.03)
+STYLES = ((BLUE, "o-"), (ORANGE, "s-"), (GREEN, "^--"), (RED, "o-"), (BLACK, "x:"))
 
 
 def path(lr: float, curvature: float, steps: int, **options: Any) -> torch.Tensor:
@@ -51,18 +52,18 @@ def run(page: Page) -> None:
     left.legend(loc="upper left")
 
     page.say("")
-    rows = []
-    for (name, (bound, told, options)), colour in zip(FORMS.items(), (BLUE, ORANGE, GREEN, RED, "0.3"), strict=True):
+    bounds = []
+    for (name, (bound, told, options)), (colour, style) in zip(FORMS.items(), STYLES, strict=True):
         found = control.max_stable_lr(1.0, **told)
         page.check(f"{name}: the bound at curvature 1", found, bound, 5e-4)
         ends = [float(path(share * found, 1.0, 2000, **options)[-50:].abs().max()) for share in SHARES]
         below, above = ends[SHARES.index(0.995)], ends[SHARES.index(1.005)]
-        rows.append((name, found, below, above))
+        bounds.append((name, found, below, above))
         page.holds(f"{name}: at 0.995 of the bound, |x| after 2,000 steps", below, high=0.1)
         page.holds(f"{name}: at 1.005 of the bound", above, low=10.0)
         kept = [min(max(end, 1e-20), 1e20) for end in ends]
-        right.semilogy(SHARES, kept, "o-", color=colour, label=name, markersize=4)
-    page.table(("form", "bound", "|x| at 0.995 of it", "at 1.005"), rows)
+        right.semilogy(SHARES, kept, style, color=colour, label=name, markersize=6)
+    page.table(("form", "bound", "|x| at 0.995 of it", "at 1.005"), bounds)
     right.axvline(1, color="0.5", linestyle="--")
     right.set(
         xlabel="rate, in units of the form's own bound",
