@@ -4,10 +4,10 @@ import doctest
 import importlib
 import inspect
 import pkgutil
-import re
 
 import pytest
 
+import described
 from torchpace import schedule
 
 MODULES = [f"torchpace.schedule.{module.name}" for module in pkgutil.iter_modules(schedule.__path__)]
@@ -21,17 +21,8 @@ def test_examples_run(name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_tell_arguments_defaults_errors_and_an_example(name):
-    function = getattr(schedule, name)
-    text = inspect.getdoc(function)
-    for section in ("Args:", "Raises:", "Example:"):
-        assert section in text, section
-    described = text[text.index("Args:") : text.index("Raises:")]
-    for argument, parameter in inspect.signature(function).parameters.items():
-        entry = re.search(rf"^    {argument}: (.*?)(?=^    \w+: |\Z)", described, flags=re.M | re.S)
-        assert entry, argument
-        if parameter.default is not parameter.empty:
-            assert "(default: " in entry[1], argument
-    assert doctest.DocTestFinder().find(function)[0].examples
+    described.check_arguments(getattr(schedule, name))
+    described.check_examples(getattr(schedule, name))
 
 
 @pytest.mark.parametrize("cls", [schedule.Schedule, schedule.Scheduler, schedule.PlateauScheduler])
