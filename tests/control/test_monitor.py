@@ -123,6 +123,19 @@ def test_in_noise_at_rest_successive_gradients_correlate_by_minus_half_the_rate(
         assert monitor.signs.correlation == pytest.approx(-rate / 2, abs=0.03)
 
 
+def test_a_longer_window_sees_smaller_progress():
+    """Gradients with a mean that makes a tenth of their mean square, and a loss that tells nothing."""
+    for window, expected in ((50, "noise floor"), (200, "progress")):
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.nn.Parameter(torch.zeros(50))
+        monitor = Monitor([weight], window=window)
+        for _ in range(window):
+            weight.grad = 0.1**0.5 + 0.9**0.5 * torch.randn(50, generator=generator)
+            monitor.observe(1.0)
+        assert monitor.verdict == expected
+        assert monitor.signs.persistent == pytest.approx(0.1, abs=0.03)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64])
 def test_a_sketch_keeps_inner_products_on_average(dtype):
     """Exact for small tensors; for large ones unbiased, over seeds, within 1 / sqrt(width)."""

@@ -55,7 +55,7 @@ class Signs(NamedTuple):
 _TURNED = -0.45  # successive gradients that point against each other
 _LASTING = 0.9  # their norm shrinks by less than this factor a step: at 0.95 of its bound, descent has 1 - 1.9 = -0.9
 _SMALL = 1e-3  # of the greatest norm seen
-_PERSISTENT = 0.2
+_PERSISTENT = 5.0  # of its standard error in noise, which is 1 / (half a window) in one dimension, and less in more
 _ALIKE = 0.9  # successive gradients that agree
 _SIGNIFICANT = 5.0
 _CALMER = 0.97  # norms that shrink by more each step are progress, whatever the loss
@@ -82,9 +82,9 @@ class Monitor:
     * ``"oscillation"``: correlation below -0.45, and the norm shrinks by less than a tenth each step: lower the rate.
       Plain descent has this from 0.95 of its bound on; in noise at rest the correlation is
       :math:`-\eta\lambda/2`.
-    * ``"progress"``: persistent above 0.2, or the loss falls by more than 5 standard errors, or it falls and the
+    * ``"progress"``: persistent above :math:`10 / n`, or the loss falls by more than 5 standard errors, or it falls and the
       correlation is above 0.9, or the norm shrinks by more than 3 % each step: go on.
-    * ``"noise floor"``: persistent within 0.2 of 0, and the loss does not rise by more than 5 standard errors: average
+    * ``"noise floor"``: persistent within :math:`10 / n` of 0, and the loss does not rise by more than 5 standard errors: average
       the weights, or lower the rate.
     * ``"unclear"``: none of them, such as a loss that rises or a slow swing under much momentum.
 
@@ -106,7 +106,9 @@ class Monitor:
 
     Limits: a plateau whose gradients are 0.001 of those before looks like a critical point, which it nearly is; a rate
     so small that nothing moves, at a persistent gradient, is progress, as slow as it is. Under gradient scaling,
-    unscale first. In real training at small batches progress is often far below the noise of a window: choose it long.
+    unscale first. At small batches the progress of a few steps is far below their noise, and a short window takes it for
+    the noise floor: let it be several epochs. Full-batch training at the edge of stability is told as oscillation while
+    its loss still falls.
 
     Example:
         >>> import torch
@@ -231,11 +233,12 @@ class Monitor:
             return Verdict.CRITICAL_POINT
         if signs.correlation < _TURNED and signs.shrinkage > _LASTING:
             return Verdict.OSCILLATION
+        persistent = _PERSISTENT / (self.window // 2)
         descends = signs.correlation > _ALIKE and signs.fall > 0
-        lasts = signs.persistent > _PERSISTENT or signs.significance > _SIGNIFICANT
+        lasts = signs.persistent > persistent or signs.significance > _SIGNIFICANT
         if descends or lasts or signs.shrinkage < _CALMER:
             return Verdict.PROGRESS
-        if abs(signs.persistent) <= _PERSISTENT and signs.significance > -_SIGNIFICANT:
+        if abs(signs.persistent) <= persistent and signs.significance > -_SIGNIFICANT:
             return Verdict.NOISE_FLOOR
         return Verdict.UNCLEAR
 
