@@ -91,6 +91,27 @@ def test_what_is_not_finite_is_diverged(bad):
     assert "go back to a checkpoint" in monitor.explain()
 
 
+@pytest.mark.parametrize("bad", [math.inf, math.nan, 1e30])
+def test_after_a_step_that_was_skipped_it_judges_as_before(bad):
+    """As under a GradScaler, whose first steps overflow."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    monitor = Monitor([weight], window=16)
+    weight.grad = torch.full((3,), bad)
+    monitor.observe(1.0)
+    quadratic_run(monitor, weight, 0.02, 32)
+    assert monitor.verdict == "progress"
+
+
+@pytest.mark.parametrize("huge", [1e154, 1e308])
+def test_huge_losses_are_no_error(huge):
+    weight = torch.nn.Parameter(torch.ones(3))
+    monitor = Monitor([weight], window=16)
+    weight.grad = torch.ones(3)
+    for step in range(16):
+        monitor.observe(-huge if step % 2 else huge)
+    assert isinstance(monitor.explain(), str)
+
+
 def test_the_signs_of_a_run_worked_out_by_hand():
     """At rate 1.9 and curvature 1, x is multiplied by -0.9 each step."""
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
@@ -121,6 +142,19 @@ def test_in_noise_at_rest_successive_gradients_correlate_by_minus_half_the_rate(
             monitor.observe(0.5 * weight.detach().square().sum())
             optimizer.step()
         assert monitor.signs.correlation == pytest.approx(-rate / 2, abs=0.03)
+
+
+def test_a_longer_window_sees_smaller_progress():
+    """Gradients with a mean that makes a tenth of their mean square, and a loss that tells nothing."""
+    for window, expected in ((50, "noise floor"), (200, "progress")):
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.nn.Parameter(torch.zeros(50))
+        monitor = Monitor([weight], window=window)
+        for _ in range(window):
+            weight.grad = 0.1**0.5 + 0.9**0.5 * torch.randn(50, generator=generator)
+            monitor.observe(1.0)
+        assert monitor.verdict == expected
+        assert monitor.signs.persistent == pytest.approx(0.1, abs=0.03)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64])

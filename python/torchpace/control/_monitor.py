@@ -55,7 +55,7 @@ class Signs(NamedTuple):
 _TURNED = -0.45  # successive gradients that point against each other
 _LASTING = 0.9  # their norm shrinks by less than this factor a step: at 0.95 of its bound, descent has 1 - 1.9 = -0.9
 _SMALL = 1e-3  # of the greatest norm seen
-_PERSISTENT = 0.2
+_PERSISTENT = 5.0  # of its standard error in noise, which is 1 / (half a window) in one dimension, and less in more
 _ALIKE = 0.9  # successive gradients that agree
 _SIGNIFICANT = 5.0
 _CALMER = 0.97  # norms that shrink by more each step are progress, whatever the loss
@@ -82,10 +82,10 @@ class Monitor:
     * ``"oscillation"``: correlation below -0.45, and the norm shrinks by less than a tenth each step: lower the rate.
       Plain descent has this from 0.95 of its bound on; in noise at rest the correlation is
       :math:`-\eta\lambda/2`.
-    * ``"progress"``: persistent above 0.2, or the loss falls by more than 5 standard errors, or it falls and the
-      correlation is above 0.9, or the norm shrinks by more than 3 % each step: go on.
-    * ``"noise floor"``: persistent within 0.2 of 0, and the loss does not rise by more than 5 standard errors: average
-      the weights, or lower the rate.
+    * ``"progress"``: persistent above :math:`10 / n`, or the loss falls by more than 5 standard errors, or it falls and
+      the correlation is above 0.9, or the norm shrinks by more than 3 % each step: go on.
+    * ``"noise floor"``: persistent within :math:`10 / n` of 0, and the loss does not rise by more than 5 standard
+      errors: average the weights, or lower the rate.
     * ``"unclear"``: none of them, such as a loss that rises or a slow swing under much momentum.
 
     ``"unknown"`` until the window is full. Gradients are seen through a fixed random sketch of at most `width` numbers
@@ -106,7 +106,9 @@ class Monitor:
 
     Limits: a plateau whose gradients are 0.001 of those before looks like a critical point, which it nearly is; a rate
     so small that nothing moves, at a persistent gradient, is progress, as slow as it is. Under gradient scaling,
-    unscale first. In real training at small batches progress is often far below the noise of a window: choose it long.
+    unscale first. At small batches the progress of a few steps is far below their noise, and a short window takes it
+    for the noise floor: let it be several epochs. Full-batch training at the edge of stability is told as oscillation
+    while its loss still falls.
 
     Example:
         >>> import torch
@@ -189,7 +191,8 @@ class Monitor:
         half = self.window // 2
         if self._count % half == 0:
             mean = torch.stack([squared for _, squared, _ in self._seen][-half:]).mean()
-            self._greatest = torch.fmax(mean, torch.as_tensor(self._greatest, dtype=mean.dtype, device=mean.device))
+            mean = torch.where(mean.isfinite(), mean, 0.0)  # a step that a GradScaler skips is no measure
+            self._greatest = torch.maximum(mean, torch.as_tensor(self._greatest, dtype=mean.dtype, device=mean.device))
             if self._before is not None:
                 self._product = self._sum @ self._before
             self._before, self._sum = self._sum, None
@@ -231,11 +234,12 @@ class Monitor:
             return Verdict.CRITICAL_POINT
         if signs.correlation < _TURNED and signs.shrinkage > _LASTING:
             return Verdict.OSCILLATION
+        persistent = _PERSISTENT / (self.window // 2)
         descends = signs.correlation > _ALIKE and signs.fall > 0
-        lasts = signs.persistent > _PERSISTENT or signs.significance > _SIGNIFICANT
+        lasts = signs.persistent > persistent or signs.significance > _SIGNIFICANT
         if descends or lasts or signs.shrinkage < _CALMER:
             return Verdict.PROGRESS
-        if abs(signs.persistent) <= _PERSISTENT and signs.significance > -_SIGNIFICANT:
+        if abs(signs.persistent) <= persistent and signs.significance > -_SIGNIFICANT:
             return Verdict.NOISE_FLOOR
         return Verdict.UNCLEAR
 
@@ -245,7 +249,6 @@ class Monitor:
         verdict = self._judge(signs)
         if signs is None:
             return f"{verdict}: {self._count} of {self.window} steps seen."
-        turned = f"successive gradients turn (correlation {signs.correlation:.2f})"
         way = "falls" if signs.fall >= 0 else "rises"
         falls = f"the loss {way} by {abs(signs.fall):.3g} ({abs(signs.significance):.1f} standard errors)"
         persists = f"{max(signs.persistent, 0.0):.0%} of the mean square gradient persists"
@@ -253,12 +256,13 @@ class Monitor:
             Verdict.DIVERGED: "a loss or gradient is not finite: go back to a checkpoint and lower the rate",
             Verdict.CRITICAL_POINT: f"the gradients' norm is {signs.norm:.2g}, {signs.relative_norm:.1g} of its "
             "greatest: done, or at a saddle",
-            Verdict.OSCILLATION: f"{turned} and their norm, {signs.norm:.2g}, changes by a factor of "
-            f"{signs.shrinkage:.3f} each step: lower the rate",
+            Verdict.OSCILLATION: f"successive gradients turn (correlation {signs.correlation:.2f}) and their norm, "
+            f"{signs.norm:.2g}, changes by a factor of {signs.shrinkage:.3f} each step: lower the rate",
             Verdict.PROGRESS: f"{falls}, and {persists}: go on",
             Verdict.NOISE_FLOOR: f"the gradients' norm is {signs.norm:.2g}, but only {persists}, and {falls}: average "
             "the weights, or lower the rate",
-            Verdict.UNCLEAR: f"{turned}, {persists}, {falls}: look again later",
+            Verdict.UNCLEAR: f"the correlation of successive gradients is {signs.correlation:.2f}, {persists}, "
+            f"{falls}: look again later",
         }
         return f"{verdict}: {reasons[verdict]}."
 
@@ -318,12 +322,12 @@ def _fall(losses: list[float]) -> tuple[float, float]:
     if not all(map(math.isfinite, losses)):
         return math.nan, math.nan
     count = len(losses)
-    middle, mean = (count - 1) / 2, math.fsum(losses) / count
+    middle, mean = (count - 1) / 2, sum(losses) / count
     across = sum((step - middle) ** 2 for step in range(count))
-    slope = math.fsum((step - middle) * (loss - mean) for step, loss in enumerate(losses)) / across
+    slope = sum((step - middle) * (loss - mean) for step, loss in enumerate(losses)) / across
     rest = [loss - mean - slope * (step - middle) for step, loss in enumerate(losses)]
-    squares = math.fsum(value * value for value in rest)
-    tied = _over(math.fsum(left * right for left, right in itertools.pairwise(rest)), squares)
+    squares = sum(value * value for value in rest)
+    tied = _over(sum(left * right for left, right in itertools.pairwise(rest)), squares)
     tied = min(max(tied, 0.0), 0.99)
     error = math.sqrt(squares / (count - 2) / across * (1 + tied) / (1 - tied))
     return -slope * (count - 1), error * (count - 1)

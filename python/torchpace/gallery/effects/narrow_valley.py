@@ -1,7 +1,8 @@
 """In a narrow valley plain descent zigzags, momentum damps it, and Adam rescales it if the valley lies along an axis.
 
 A quadratic of condition number 100 from (1, 1): steps until the loss stays below 1e-6, each optimizer at its best rate
-of a grid of 60. Along the axes Adam scales each direction by itself; in a valley turned by 45 degrees it cannot.
+of a grid of 60. Along the axes Adam scales each direction by itself and goes straight; in a valley turned by 45 degrees
+it cannot, yet at a rate of its own it needs hardly more steps.
 """
 
 import math
