@@ -50,6 +50,7 @@ class Lookahead:
                 stack.callback(self._gradients.restore)
                 stack.callback(self._start.restore)
                 stack.callback(self._weights.restore)
+                stack.callback(self._guard.scaled.stop)
             raise
 
     def _step(self, closure: Closure) -> Any:
