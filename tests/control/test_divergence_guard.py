@@ -209,7 +209,7 @@ def test_an_interrupt_by_a_signal_at_any_moment():
     random, armed, outcomes = Random(0), [], []
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        for trial in range(150):
+        for trial in range(100):
             training = Training(MAKERS[random.choice(sorted(MAKERS))], "ExponentialLR")
             optimizer = training.optimizer
             guard = guard_of(training)
@@ -231,7 +231,9 @@ def test_an_interrupt_by_a_signal_at_any_moment():
             assert done or training.written() == state
             assert not optimizer._optimizer_step_pre_hooks
             assert not optimizer._optimizer_step_post_hooks
+            assert torch.is_grad_enabled()
     finally:
+        torch.set_grad_enabled(True)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert not all(outcomes)
