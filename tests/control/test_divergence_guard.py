@@ -2,6 +2,8 @@
 
 import json
 import math
+import signal
+from random import Random
 
 import pytest
 import torch
@@ -194,6 +196,47 @@ def test_a_step_that_cannot_be_made_leaves_everything_as_it_was(data):
     assert training.written() == state
     assert training.objects() == objects
     assert (guard.lr_factor, guard.calm_steps) == numbers
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+def test_an_interrupt_by_a_signal_at_any_moment():
+    """Wherever it comes, all is as before the step, and no hook stays; unless the step was complete."""
+
+    def interrupt(*_):
+        if armed:
+            raise KeyboardInterrupt
+
+    random, armed, outcomes = Random(0), [], []
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for trial in range(100):
+            training = Training(MAKERS[random.choice(sorted(MAKERS))], "ExponentialLR")
+            optimizer = training.optimizer
+            guard = guard_of(training)
+            guard.lr_factor = 0.5
+            training.step(guard=guard)
+            for group in optimizer.param_groups:
+                group["lr"] *= random.choice([1, 1e4])  # at which steps are taken back
+            closure, state, done = training.closure(), training.written(), []
+            try:
+                armed.append(trial)
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 1.5e-2))
+                guard.step(closure)
+                done.append(trial)
+                armed.clear()
+            except (KeyboardInterrupt, DivergenceError):
+                armed.clear()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            outcomes.append(bool(done))
+            assert done or training.written() == state
+            assert not optimizer._optimizer_step_pre_hooks
+            assert not optimizer._optimizer_step_post_hooks
+            assert torch.is_grad_enabled()
+    finally:
+        torch.set_grad_enabled(True)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not all(outcomes)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -144,7 +145,7 @@ def _copy_all(kept: Iterable[_Copy], *, back: bool) -> None:
         copies.append(one.copy)
     for (_, _, singly, frozen), (memories, copies) in lots.items():
         targets, sources = (memories, copies) if back else (copies, memories)
-        with torch.inference_mode(frozen):
+        with torch.inference_mode() if frozen else nullcontext():
             if not singly:
                 torch._foreach_copy_(targets, sources)
                 continue

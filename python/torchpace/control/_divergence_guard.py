@@ -17,7 +17,7 @@ from torchpace.control._events import GuardEvent
 from torchpace.control._judge import Fault, Judge, Point
 from torchpace.control._lookahead import Lookahead
 from torchpace.control._ring import Ring
-from torchpace.control._scaled import scaled
+from torchpace.control._scaled import Scaled
 from torchpace.control._snapshot import several
 
 Closure = Callable[[], Any]
@@ -152,6 +152,7 @@ class DivergenceGuard:
         self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
         self.factor, self.max_retries, self.recover_after = factor, max_retries, recover_after
         self.judge = Judge(ratio, window, rise)
+        self.scaled = Scaled(optimizer)
         self._rise = rise
         self.lr_factor = 1.0
         self.calm_steps = self.steps = self.evaluations = self.rejections = 0
@@ -234,11 +235,14 @@ class DivergenceGuard:
 
     def optimizer_step(self) -> None:
         """A step of the optimizer at the lowered learning rates."""
-        with scaled(self.optimizer, self.lr_factor):
+        try:
+            self.scaled.start(self.lr_factor)
             if self.scaler is None:
                 self.optimizer.step()
             else:
                 self.scaler.step(self.optimizer)
+        finally:
+            self.scaled.stop()
 
     def update(self) -> None:
         """Update the scaler."""

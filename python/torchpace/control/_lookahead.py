@@ -38,10 +38,18 @@ class Lookahead:
 
     def step(self, closure: Closure) -> Any:
         """One step; whatever fails, all is as before."""
+        grad_mode = torch.is_grad_enabled()
+        try:
+            self._weights.take()
+            self._gradients.take()
+            self._start.take()
+            return self._step_or_restore(closure)
+        except BaseException:
+            torch.set_grad_enabled(grad_mode)  # an interrupt within `torch.no_grad()` may leave it off
+            raise
+
+    def _step_or_restore(self, closure: Closure) -> Any:
         lr_factor, calm = self._guard.lr_factor, self._guard.calm_steps
-        self._weights.take()
-        self._gradients.take()
-        self._start.take()
         try:
             return self._step(closure)
         except BaseException:
@@ -50,6 +58,7 @@ class Lookahead:
                 stack.callback(self._gradients.restore)
                 stack.callback(self._start.restore)
                 stack.callback(self._weights.restore)
+                stack.callback(self._guard.scaled.stop)
             raise
 
     def _step(self, closure: Closure) -> Any:
