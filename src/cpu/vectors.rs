@@ -10,6 +10,7 @@ use super::element::{Bf16, Element, F16, Float};
 use super::isa::{Isa, Kernel, Registers};
 use super::lanes::{load, store};
 use super::nested::{self, LANES, Nested};
+use super::pack::Vector;
 use super::threads::{Threads, in_pieces};
 use crate::error::Error;
 use crate::number::Number;
@@ -214,8 +215,10 @@ fn are_apart(x: &[View<'_>], y: &[View<'_>]) -> bool {
 trait Work {
     /// Whether `y` becomes what comes back.
     const WRITES: bool;
+    /// Whether it is often done with a tensor and itself, which then is read once.
+    const ONE: bool;
 
-    fn on(&mut self, x: [f64; LANES], y: [f64; LANES]) -> [f64; LANES];
+    fn on<V: Vector<f64, LANES>>(&mut self, x: V, y: V) -> V;
 }
 
 /// The products, to be added to lanes.
@@ -229,37 +232,32 @@ struct Multiple(f64);
 
 impl Work for Product<'_> {
     const WRITES: bool = false;
+    const ONE: bool = true;
 
     #[inline(always)]
-    fn on(&mut self, x: [f64; LANES], y: [f64; LANES]) -> [f64; LANES] {
-        for lane in 0..LANES {
-            self.0[lane] = x[lane].mul_add(y[lane], self.0[lane]);
-        }
+    fn on<V: Vector<f64, LANES>>(&mut self, x: V, y: V) -> V {
+        *self.0 = x.fma(y, V::from_lanes(*self.0)).lanes();
         y
     }
 }
 
 impl Work for Sum {
     const WRITES: bool = true;
+    const ONE: bool = false;
 
     #[inline(always)]
-    fn on(&mut self, x: [f64; LANES], mut y: [f64; LANES]) -> [f64; LANES] {
-        for lane in 0..LANES {
-            y[lane] = self.0.mul_add(x[lane], y[lane]);
-        }
-        y
+    fn on<V: Vector<f64, LANES>>(&mut self, x: V, y: V) -> V {
+        V::splat(self.0).fma(x, y)
     }
 }
 
 impl Work for Multiple {
     const WRITES: bool = true;
+    const ONE: bool = false;
 
     #[inline(always)]
-    fn on(&mut self, mut x: [f64; LANES], _: [f64; LANES]) -> [f64; LANES] {
-        for value in &mut x {
-            *value *= self.0;
-        }
-        x
+    fn on<V: Vector<f64, LANES>>(&mut self, x: V, _: V) -> V {
+        V::splat(self.0) * x
     }
 }
 
@@ -309,32 +307,49 @@ impl<E: Element, W: Work> Kernel for Dense<E, W> {
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
         let Self { x, y, part, mut work } = self;
-        let is_one = core::ptr::eq(x, y);
-        for at in part.clone().step_by(LANES) {
-            let count = LANES.min(part.end - at);
-            // SAFETY: the caller's promise.
-            unsafe {
-                let here = wide(load(x.add(at), count));
-                let result = work.on(here, if is_one { here } else { wide(load(y.add(at), count)) });
-                if W::WRITES {
-                    let mut narrow = [E::Compute::lit(0.0); LANES];
-                    for lane in 0..LANES {
-                        narrow[lane] = E::Compute::lit(result[lane]);
-                    }
-                    store(y.add(at), &narrow, count);
-                }
+        let whole = part.start + part.len() / LANES * LANES;
+        // SAFETY: the caller's promise.
+        unsafe {
+            // Whole blocks by themselves: so their length is known to the compiler, which unrolls them.
+            for at in (part.start..whole).step_by(LANES) {
+                block::<E, W, G::F64x16>(x.add(at), y.add(at), LANES, &mut work);
+            }
+            if whole < part.end {
+                block::<E, W, G::F64x16>(x.add(whole), y.add(whole), part.end - whole, &mut work);
             }
         }
     }
 }
 
+/// Does `work` on `count <= LANES` elements.
+///
+/// # Safety
+///
+/// They must be readable at `x`, and at `y` writable too if the work writes. They may be unaligned.
 #[inline(always)]
-fn wide<T: Float>(lanes: [T; LANES]) -> [f64; LANES] {
+unsafe fn block<E: Element, W: Work, V: Vector<f64, LANES>>(x: *const E, y: *mut E, count: usize, work: &mut W) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let here: V = wide(load(x, count));
+        let result = work.on(here, if W::ONE && core::ptr::eq(x, y) { here } else { wide(load(y, count)) });
+        if W::WRITES {
+            let result = result.lanes();
+            let mut narrow = [E::Compute::lit(0.0); LANES];
+            for lane in 0..LANES {
+                narrow[lane] = E::Compute::lit(result[lane]);
+            }
+            store(y, &narrow, count);
+        }
+    }
+}
+
+#[inline(always)]
+fn wide<T: Float, V: Vector<f64, LANES>>(lanes: [T; LANES]) -> V {
     let mut wide = [0.0; LANES];
     for lane in 0..LANES {
         wide[lane] = lanes[lane].to_f64();
     }
-    wide
+    V::from_lanes(wide)
 }
 
 /// Elements along `dims`.
@@ -355,8 +370,8 @@ impl<W: Work> Kernel for Gaps<'_, W> {
         // SAFETY: the caller's promise.
         unsafe {
             nested::pairs(&nested, part, |y, x| {
-                let result = work.on(x, y);
-                W::WRITES.then_some(result)
+                let result = work.on(G::F64x16::from_lanes(x), G::F64x16::from_lanes(y));
+                W::WRITES.then_some(result.lanes())
             });
         }
     }
