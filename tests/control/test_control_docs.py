@@ -14,7 +14,9 @@ PUBLIC = [getattr(control, name) for name in control.__all__]
 CALLED = [
     thing
     for thing in PUBLIC
-    if not (dataclasses.is_dataclass(thing) or (inspect.isclass(thing) and issubclass(thing, enum.Enum | Exception | tuple)))
+    if not (
+        dataclasses.is_dataclass(thing) or (inspect.isclass(thing) and issubclass(thing, enum.Enum | Exception | tuple))
+    )
 ]
 
 

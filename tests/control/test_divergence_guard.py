@@ -198,6 +198,8 @@ def test_a_step_that_cannot_be_made_leaves_everything_as_it_was(data):
     assert (guard.lr_factor, guard.calm_steps) == numbers
 
 
+# One may fall into a callback of the garbage collector's, where Python can only report it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
 def test_an_interrupt_by_a_signal_at_any_moment():
     """Wherever it comes, all is as before the step, and no hook stays; unless the step was complete."""

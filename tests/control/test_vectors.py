@@ -79,7 +79,7 @@ def test_complex_numbers_are_their_parts(dtype):
     torch.testing.assert_close(y[0], after)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 4), max_size=3), max_size=5),
     st.floats(-10, 10),

@@ -1,9 +1,9 @@
 """A rate measured on line: a share of the bound at the present curvature, for each optimizer its own.
 
 On a valley that gets ten times narrower half way, a fixed rate that suits the first half diverges in the second, one
-that suits the second is slow in the first; the measured one follows. Under momentum the same measurement gives a rate 1.9
-times as high. On digits, where the curvature follows the rate (see edge_of_stability), a greedy rate need not beat the
-best fixed one: the table says what comes out.
+that suits the second is slow in the first; the measured one follows. Under momentum the same measurement gives a rate
+1.9 times as high. On digits, where the curvature follows the rate (see edge_of_stability), a greedy rate need not beat
+the best fixed one: the table says what comes out.
 """
 
 import math
@@ -39,7 +39,7 @@ def through_the_valley(lr: float | None, momentum: float = 0.0) -> tuple[list[fl
             curvatures = NARROW
         optimizer.zero_grad()
         value = loss()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         losses.append(value.item())
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -60,7 +60,7 @@ def on_digits(lr: float | None, steps: int) -> tuple[float, float]:
     scheduler = None if lr else CurvatureLR(optimizer, loss, safety=0.9, every=5, warmup=warmup(40), model=model)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss().backward()
+        loss().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
@@ -109,7 +109,7 @@ def run(page: Page) -> None:
     page.say(f"digits, all data, {steps} steps: training loss")
     page.table(("rate", "loss"), [*((f"{lr:g}", value) for lr, value in losses_of.items()), ("measured", found)])
     page.say(
-        f"the measured rate ends at {found / best:.2f} of the best fixed rate's loss; measuring took {share:.0%} of the time"
+        f"the measured rate's loss is {found / best:.2f} of the best fixed one's; measuring took {share:.0%} of the time"
     )
     slowest = losses_of[grid[0]]
     page.holds("digits: the measured rate's loss over the slowest fixed rate's", found / slowest, high=0.5)

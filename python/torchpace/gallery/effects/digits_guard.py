@@ -1,7 +1,7 @@
 """The guard rescues training over a grid of rates: digits, a small network, batches of 64.
 
-Rates up to hundreds of times the greatest that works: without the guard the network is lost, with it the rate ends where
-it can be and the network learns. On real data the guard's evaluations cost as much as the steps: twice the time.
+Rates up to hundreds of times the greatest that works: without the guard the network is lost, with it the rate ends
+where it can be and the network learns. On real data the guard's evaluations cost as much as the steps: twice the time.
 """
 
 import math
@@ -28,12 +28,12 @@ def train(lr: float, seed: int, epochs: int, *, guarded: bool) -> tuple[float, f
     generator = torch.Generator().manual_seed(seed)
     try:
         for _ in range(epochs):
-            for some in torch.randperm(len(labels), generator=generator).split(64):
+            for some in torch.randperm(len(labels), generator=generator).split(64):  # type: ignore[no-untyped-call]
 
                 def closure(some: torch.Tensor = some) -> torch.Tensor:
                     optimizer.zero_grad()
                     loss = nn.functional.cross_entropy(model(images[some]), labels[some])
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     return loss
 
                 if guarded:

@@ -4,6 +4,8 @@ On x^2/2 from x = 1, whose bound is 2: without it all of the rates diverge, with
 double well a step may let the gradient grow by more than the ratio while the loss falls: that is progress.
 """
 
+from collections.abc import Callable
+
 import torch
 
 from torchpace import optim
@@ -16,7 +18,9 @@ STEPS = 60
 SADDLE_RATE, SADDLE_START = 0.3, 1e-2
 
 
-def guarded(loss, start: float, lr: float, steps: int) -> tuple[list[float], DivergenceGuard]:
+def guarded(
+    loss: Callable[[torch.Tensor], torch.Tensor], start: float, lr: float, steps: int
+) -> tuple[list[float], DivergenceGuard]:
     """The iterates under a guard."""
     x = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
     optimizer = optim.SGD([x], lr=lr)
@@ -25,8 +29,8 @@ def guarded(loss, start: float, lr: float, steps: int) -> tuple[list[float], Div
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        value: torch.Tensor = loss(x)
-        value.backward()
+        value = loss(x)
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
     for _ in range(steps):

@@ -1,8 +1,8 @@
 """Trained with all data at once, a network sharpens until the rate is at its bound, and stays there.
 
 Digits, two hidden layers of tanh, squared error, plain descent: the largest eigenvalue of the Hessian rises to about
-2 / rate, whatever the rate, and hovers there while the loss goes on falling, though no longer at every step. The rate sets
-the sharpness, not the other way round.
+2 / rate, whatever the rate, and hovers there while the loss goes on falling, though no longer at every step. The rate
+sets the sharpness, not the other way round.
 """
 
 import statistics
@@ -29,7 +29,8 @@ def descend(lr: float, steps: int, every: int) -> tuple[list[float], list[float]
     optimizer = optim.SGD(model.parameters(), lr=lr)
 
     def loss() -> torch.Tensor:
-        return 0.5 * (model(images) - targets).square().sum(1).mean()
+        errors: torch.Tensor = model(images) - targets
+        return 0.5 * errors.square().sum(1).mean()
 
     losses, curvatures = [], []
     for step in range(steps + 1):
@@ -37,7 +38,7 @@ def descend(lr: float, steps: int, every: int) -> tuple[list[float], list[float]
             curvatures.append(sharpness(loss, model, tol=1e-2).value)
         optimizer.zero_grad()
         value = loss()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         losses.append(value.item())
         optimizer.step()
     return losses, curvatures
