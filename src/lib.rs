@@ -8,6 +8,7 @@
 //! Arrows point down only: `py` -> `cpu`, `rules`, `schedule`, `lr_scheduler`, `theory` -> `tensor`, [`rule`] ->
 //! [`number`], [`error`].
 
+mod check;
 pub mod cpu;
 pub mod error;
 pub mod lr_scheduler;

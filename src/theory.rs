@@ -1,6 +1,7 @@
 //! What theory says of learning rates: the bounds within which descent is stable on a quadratic, and how a rate follows
 //! the batch size and the momentum. Pure functions.
 
+use crate::check::Check;
 use crate::error::Error;
 
 /// The largest stable learning rate of gradient descent, as `torch.optim.SGD` does it, with the curvature `lambda_max`:
@@ -38,8 +39,7 @@ pub fn max_stable_lr(
     check.below_one("dampening", dampening)?;
     check.not_negative("weight_decay", weight_decay)?;
     if nesterov && (momentum == 0.0 || dampening != 0.0) {
-        let expected = "False, or a momentum and zero dampening";
-        return Err(check.error("nesterov", "True".to_owned(), expected));
+        check.that(false, "nesterov", &nesterov, "False, or a momentum and zero dampening")?;
     }
     let intake = match momentum {
         0.0 => 1.0,
@@ -108,7 +108,12 @@ impl ScalingRule {
         match name {
             "linear" => Ok(Self::Linear),
             "sqrt" => Ok(Self::Sqrt),
-            _ => Err(Check("scale_lr").error("rule", format!("{name:?}"), "\"linear\" or \"sqrt\"")),
+            _ => Err(Error::Argument {
+                schedule: "scale_lr",
+                name: "rule",
+                found: format!("{name:?}"),
+                expected: "\"linear\" or \"sqrt\"",
+            }),
         }
     }
 }
@@ -181,31 +186,6 @@ pub fn retune(lr: f64, momentum: f64, to_momentum: f64) -> Result<f64, Error> {
     check.below_one("momentum", momentum)?;
     check.below_one("to_momentum", to_momentum)?;
     Ok(lr * ((1.0 - to_momentum) / (1.0 - momentum)))
-}
-
-/// The arguments of one function.
-struct Check(&'static str);
-
-impl Check {
-    fn error(&self, name: &'static str, found: String, expected: &'static str) -> Error {
-        Error::Argument { schedule: self.0, name, found, expected }
-    }
-
-    fn that(&self, good: bool, name: &'static str, value: f64, expected: &'static str) -> Result<(), Error> {
-        if good { Ok(()) } else { Err(self.error(name, format!("{value:?}"), expected)) }
-    }
-
-    fn not_negative(&self, name: &'static str, value: f64) -> Result<(), Error> {
-        self.that(value.is_finite() && value >= 0.0, name, value, "a finite number >= 0")
-    }
-
-    fn positive(&self, name: &'static str, value: f64) -> Result<(), Error> {
-        self.that(value.is_finite() && value > 0.0, name, value, "a finite number > 0")
-    }
-
-    fn below_one(&self, name: &'static str, value: f64) -> Result<(), Error> {
-        self.that((0.0..1.0).contains(&value), name, value, "a number >= 0 and < 1")
-    }
 }
 
 #[cfg(test)]
@@ -292,19 +272,19 @@ mod tests {
         let message = |result: Result<f64, Error>| result.unwrap_err().to_string();
         assert_eq!(
             message(max_stable_lr(-1.0, 0.0, 0.0, false, 0.0)),
-            "max_stable_lr: lambda_max is -1.0, expected a finite number >= 0"
+            "max_stable_lr: lambda_max is -1, expected a finite number >= 0"
         );
         assert_eq!(
             message(max_stable_lr(1.0, 0.9, 0.1, true, 0.0)),
             "max_stable_lr: nesterov is True, expected False, or a momentum and zero dampening"
         );
-        assert!(message(max_stable_lr(1.0, 1.0, 0.0, false, 0.0)).contains("momentum is 1.0"));
-        assert!(message(max_stable_lr(1.0, 0.9, 1.0, false, 0.0)).contains("dampening is 1.0"));
+        assert!(message(max_stable_lr(1.0, 1.0, 0.0, false, 0.0)).contains("momentum is 1,"));
+        assert!(message(max_stable_lr(1.0, 0.9, 1.0, false, 0.0)).contains("dampening is 1,"));
         assert!(message(max_stable_lr(1.0, 0.0, 0.0, false, f64::NAN)).contains("weight_decay is NaN"));
         assert!(message(max_stable_lr_adam(1.0, -0.1, 0.0)).contains("beta1 is -0.1"));
         assert!(message(max_stable_lr_rmsprop(f64::INFINITY, 0.0)).contains("lambda_max is inf"));
-        assert!(message(scale_lr(0.1, 0.0, 1.0, ScalingRule::Linear)).contains("batch is 0.0"));
-        assert!(message(effective_lr(0.1, 1.0, 0.0)).contains("momentum is 1.0"));
+        assert!(message(scale_lr(0.1, 0.0, 1.0, ScalingRule::Linear)).contains("batch is 0,"));
+        assert!(message(effective_lr(0.1, 1.0, 0.0)).contains("momentum is 1,"));
         assert!(message(retune(0.1, 0.0, 1.5)).contains("to_momentum is 1.5"));
         assert!(ScalingRule::named("cubic").unwrap_err().to_string().contains("rule is \"cubic\""));
         assert_eq!(max_stable_lr(0.0, 0.0, 0.0, false, 0.0), Ok(f64::INFINITY));

@@ -14,8 +14,9 @@ RUST = {
     "rule": {"number", "error"},
     "rules": {"rule", "number", "error"},
     "tensor": {"error"},
-    "schedule": {"error"},
-    "theory": {"error"},
+    "check": {"error"},
+    "schedule": {"check", "error"},
+    "theory": {"check", "error"},
     "cpu": {"tensor", "rule", "number", "error"},
     "py": {"cpu", "lr_scheduler", "rules", "rule", "schedule", "tensor", "theory", "error"},
 }

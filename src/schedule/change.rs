@@ -6,8 +6,9 @@ use std::slice::from_ref;
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
-use super::check::Check;
-use super::curve::{Curve, Shown};
+use super::curve::Curve;
+use crate::check::Check;
+use crate::check::Shown;
 use crate::error::Error;
 
 /// What a schedule of one part changes; all else is alike for all.

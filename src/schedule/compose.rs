@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
-use super::check::Check;
-use super::curve::{Curve, Shown};
+use super::curve::Curve;
+use crate::check::Check;
+use crate::check::Shown;
 use crate::error::Error;
 
 /// One after the other: part `i` from step `at[i - 1]` on, which is its own step 0.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::curve::{Curve, reads_as_call};
 use super::shape::{between, cosine_down, progress};
+use crate::check::Check;
 use crate::error::Error;
 
 /// `lr(t) = base * (floor + (1 - floor) * (1 + cos(pi * min(t / steps, 1))) / 2)`

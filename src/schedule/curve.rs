@@ -1,4 +1,4 @@
-//! What a schedule is, and how its arguments are checked and read.
+//! What a schedule is, and how it reads.
 
 use std::fmt;
 
@@ -38,54 +38,13 @@ pub trait Curve: fmt::Display {
     }
 }
 
-/// How a value reads in Python.
-pub trait Literal {
-    /// Writes it.
-    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result;
-}
-
-impl Literal for f64 {
-    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A zero without its sign, so that equal schedules read alike; whole numbers without a point.
-        if self.fract() == 0.0 && self.abs() < 1e15 { write!(out, "{}", *self as i64) } else { write!(out, "{self:?}") }
-    }
-}
-
-impl<T: Literal> Literal for Option<T> {
-    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Some(value) => value.write(out),
-            None => out.write_str("None"),
-        }
-    }
-}
-
-impl<T: Literal> Literal for Vec<T> {
-    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("[")?;
-        for (index, value) in self.iter().enumerate() {
-            out.write_str(if index == 0 { "" } else { ", " })?;
-            value.write(out)?;
-        }
-        out.write_str("]")
-    }
-}
-
-/// A literal where `{}` is wanted.
-pub struct Shown<'a, T>(pub &'a T);
-
-impl<T: Literal> fmt::Display for Shown<'_, T> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.write(out)
-    }
-}
-
 /// `Display` of a curve as a call of the Python function of its name, all arguments by keyword.
 macro_rules! reads_as_call {
     ($curve:ty, $first:ident $(, $field:ident)*) => {
         impl std::fmt::Display for $curve {
             fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                use $crate::schedule::curve::{Curve, Literal};
+                use $crate::check::Literal;
+                use $crate::schedule::curve::Curve;
                 write!(out, concat!("{}(", stringify!($first), "="), Self::NAME)?;
                 self.$first.write(out)?;
                 $(
@@ -135,7 +94,7 @@ macro_rules! named {
             }
         }
 
-        impl $crate::schedule::curve::Literal for $name {
+        impl $crate::check::Literal for $name {
             fn write(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(out, "'{}'", self.name())
             }

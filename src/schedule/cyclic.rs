@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::curve::{Curve, named, reads_as_call};
 use super::shape::{cosine_down, power};
+use crate::check::Check;
 use crate::error::Error;
 
 named! {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::curve::{Curve, reads_as_call};
+use crate::check::Check;
 use crate::error::Error;
 
 /// `lr(t) = base * max(1 / (1 + t / timescale), floor)`

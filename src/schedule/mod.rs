@@ -15,7 +15,7 @@
 //! ```
 
 pub mod change;
-mod check;
+
 pub mod compose;
 mod constant;
 mod cosine;
@@ -43,7 +43,7 @@ mod warmup_stable_decay;
 
 pub use constant::Constant;
 pub use cosine::Cosine;
-pub use curve::{Curve, Literal};
+pub use curve::Curve;
 pub use cyclic::{Cyclic, Wave};
 pub use exponential::Exponential;
 pub use function::{Call, Function};

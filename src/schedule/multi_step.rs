@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::curve::{Curve, reads_as_call};
 use super::shape::power;
+use crate::check::Check;
 use crate::error::Error;
 
 /// `lr(t) = base * max(factor^(number of milestones <= t), floor)`

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::curve::{Curve, reads_as_call};
+use crate::check::Check;
 use crate::error::Error;
 
 /// `lr(t) = base * model_size^-0.5 * min((t + 1)^-0.5, (t + 1) * warmup^-1.5)` (Vaswani et al., 2017)

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::curve::{Curve, named, reads_as_call};
+use crate::check::Check;
 use crate::error::Error;
 
 named! {
@@ -87,12 +87,6 @@ pub struct Plateau {
     pub ceiling: f64,
     /// Whether better metrics raise the rate.
     pub raises: bool,
-}
-
-impl super::curve::Literal for bool {
-    fn write(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(if *self { "True" } else { "False" })
-    }
 }
 
 reads_as_call!(Plateau, factor, patience, mode, threshold, threshold_mode, cooldown, floor, ceiling, raises);

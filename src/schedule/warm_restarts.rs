@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::curve::{Curve, reads_as_call};
 use super::shape::{between, cosine_down, power};
+use crate::check::Check;
 use crate::error::Error;
 
 /// Cosine decay with warm restarts (Loshchilov and Hutter, 2017). Cycle `n` is `period * growth^n` steps long and falls

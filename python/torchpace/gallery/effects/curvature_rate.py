@@ -109,7 +109,7 @@ def run(page: Page) -> None:
     page.say(f"digits, all data, {steps} steps: training loss")
     page.table(("rate", "loss"), [*((f"{lr:g}", value) for lr, value in losses_of.items()), ("measured", found)])
     page.say(
-        f"the measured rate's loss is {found / best:.2f} of the best fixed one's; measuring took {share:.0%} of the time"
+        f"the measured rate's loss is {found / best:.2f} of the best fixed one's; it takes {share:.0%} of the time"
     )
     slowest = losses_of[grid[0]]
     page.holds("digits: the measured rate's loss over the slowest fixed rate's", found / slowest, high=0.5)

@@ -1,9 +1,58 @@
-//! The ranges of arguments: each check names the schedule, the argument, its value and what is allowed.
+//! The ranges of arguments: each check names the schedule or function, the argument, its value and what is allowed.
 
-use super::curve::{Literal, Shown};
+use std::fmt;
+
 use crate::error::Error;
 
-/// The arguments of one schedule.
+/// How a value reads in Python.
+pub trait Literal {
+    /// Writes it.
+    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+impl Literal for f64 {
+    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A zero without its sign, so that equal schedules read alike; whole numbers without a point.
+        if self.fract() == 0.0 && self.abs() < 1e15 { write!(out, "{}", *self as i64) } else { write!(out, "{self:?}") }
+    }
+}
+
+impl<T: Literal> Literal for Option<T> {
+    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Some(value) => value.write(out),
+            None => out.write_str("None"),
+        }
+    }
+}
+
+impl<T: Literal> Literal for Vec<T> {
+    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("[")?;
+        for (index, value) in self.iter().enumerate() {
+            out.write_str(if index == 0 { "" } else { ", " })?;
+            value.write(out)?;
+        }
+        out.write_str("]")
+    }
+}
+
+impl Literal for bool {
+    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(if *self { "True" } else { "False" })
+    }
+}
+
+/// A literal where `{}` is wanted.
+pub struct Shown<'a, T>(pub &'a T);
+
+impl<T: Literal> fmt::Display for Shown<'_, T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(out)
+    }
+}
+
+/// The arguments of one schedule or function.
 pub struct Check(pub &'static str);
 
 impl Check {
@@ -34,6 +83,11 @@ impl Check {
     /// A length, or a factor that must not vanish.
     pub fn positive(&self, name: &'static str, value: f64) -> Result<(), Error> {
         self.that(value.is_finite() && value > 0.0, name, &value, "a finite number > 0")
+    }
+
+    /// A factor on what is remembered.
+    pub fn below_one(&self, name: &'static str, value: f64) -> Result<(), Error> {
+        self.that((0.0..1.0).contains(&value), name, &value, "a number >= 0 and < 1")
     }
 
     /// A share of the whole.
