@@ -191,7 +191,7 @@ def test_retuned_rates_have_the_same_effect(lr, momentum, to_momentum):
         (lambda: max_stable_lr(1, nesterov=True), "nesterov is True, expected False, or a momentum and zero dampening"),
         (lambda: max_stable_lr(1, 0.9, 0.1, nesterov=True), "nesterov is True"),
         (lambda: max_stable_lr_rmsprop(1, 2), "max_stable_lr_rmsprop: momentum is 2"),
-        (lambda: max_stable_lr_adam(1, 1), "max_stable_lr_adam: beta1 is 1.0"),
+        (lambda: max_stable_lr_adam(1, 1), "max_stable_lr_adam: beta1 is 1"),
         (lambda: max_stable_lr_adam(1, decoupled_weight_decay=-1), "decoupled_weight_decay is -1"),
         (lambda: scale_lr(0.1, 0, 1), "scale_lr: batch is 0, expected a finite number > 0"),
         (lambda: scale_lr(0.1, 1, 2, rule="cubic"), 'rule is "cubic", expected "linear" or "sqrt"'),
