@@ -8,6 +8,7 @@
 //! [`error`].
 
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 pub mod lr_scheduler;
 pub mod number;

@@ -1,0 +1,5 @@
+//! The CUDA driver without a GPU: its texts, read, run on the host, and compiled.
+#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cases;
+mod golden;
