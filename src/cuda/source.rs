@@ -137,7 +137,7 @@ pub fn norm(grad: Dtype, strided: bool) -> Option<Kernel> {
         true => ("torchpace_norm_strided", format!("constexpr int TENSORS = 1;\n\n{PLACES}\n{SUM}\n{NORM_STRIDED}")),
     };
     let (head, element) = (head(grad == Dtype::F64, &[grad]), element(grad)?);
-    let text = format!("{head}typedef {element} E;\nconstexpr unsigned int THREADS = {THREADS};\n\n{COMMON}\n{body}");
+    let text = format!("{head}\ntypedef {element} E;\nconstexpr unsigned int THREADS = {THREADS};\n\n{COMMON}\n{body}");
     Some(Kernel { name: name.to_owned(), text })
 }
 
@@ -174,11 +174,11 @@ fn tensors<R: Rule<C, S>, const C: usize, const S: usize>(
 fn head(wide: bool, dtypes: &[Dtype]) -> String {
     let narrowest = dtypes.iter().filter_map(|dtype| dtype.size()).min().unwrap_or(1);
     let scalar = if wide { "double" } else { "float" };
-    let mut text = format!("typedef {scalar} T;\nconstexpr int N = {};\n\n{TYPES}\n", 16 / narrowest);
+    let mut text = format!("typedef {scalar} T;\nconstexpr int N = {};\n\n{TYPES}", 16 / narrowest);
     for (dtype, part) in [(Dtype::Bf16, BF16), (Dtype::F16, F16)] {
         if dtypes.contains(&dtype) {
-            text.push_str(part);
             text.push('\n');
+            text.push_str(part);
         }
     }
     text
@@ -217,7 +217,7 @@ fn update(tensors: &[Tensor], Printed { statements, outputs }: Printed, variant:
 fn opening(name: &str, tensors: &[Tensor], variant: Variant, further: &str) -> String {
     let row = |tensor: &Tensor| {
         let constant = if tensor.is_written { "" } else { "const " };
-        format!("{constant}{} *const *{}s, ", tensor.element, tensor.name)
+        format!("    {constant}{} *const *{}s,\n", tensor.element, tensor.name)
     };
     let rows: String = tensors.iter().map(row).collect();
     let settings = match variant.on_device {
@@ -232,8 +232,7 @@ fn opening(name: &str, tensors: &[Tensor], variant: Variant, further: &str) -> S
     format!(
         "extern \"C\" __global__ void __launch_bounds__({THREADS}) {name}(
     const Chunk *chunks, unsigned int chunk_count,
-    {rows}{further}
-    {settings},
+{rows}{further}    {settings},
     const float *found_inf, const Clip *clip{scale})
 {{
     if (is_left_out(found_inf, clip)) return;
@@ -244,7 +243,6 @@ fn opening(name: &str, tensors: &[Tensor], variant: Variant, further: &str) -> S
         const T factor = set.sign * clip_factor;
 "
     )
-    .replace(" \n", "\n")
 }
 
 /// What is made for each tensor, one after the other.
@@ -259,7 +257,7 @@ fn dense(name: &str, tensors: &[Tensor], variant: Variant) -> String {
         format!("        {constant}{element} *{name}_at = {name}s[chunk.task] + chunk.begin;\n")
     });
     let all = |text: &dyn Fn(&Tensor) -> String, between| tensors.iter().map(text).collect::<Vec<_>>().join(between);
-    let aligned = all(&|tensor| format!("is_aligned({}_at)", tensor.name), " && ");
+    let aligned = all(&|tensor| format!("is_aligned({}_at)", tensor.name), "\n            && ");
     let arrays = all(&|tensor| format!("{}[N]", tensor.name), ", ");
     let elements = all(&|tensor| format!("{}[k]", tensor.name), ", ");
     let loads =
@@ -291,7 +289,7 @@ fn dense(name: &str, tensors: &[Tensor], variant: Variant) -> String {
 }
 
 fn strided(name: &str, tensors: &[Tensor], variant: Variant) -> String {
-    let opening = opening(name, tensors, variant, "const Layout *layouts,");
+    let opening = opening(name, tensors, variant, "    const Layout *layouts,\n");
     let mut place = 0..;
     let loads: String = (tensors.iter())
         .map(|Tensor { name, element, is_written }| {

@@ -115,6 +115,17 @@ impl Types {
     }
 }
 
+struct IsWide(Table, Types);
+
+impl Visitor for IsWide {
+    type Output = bool;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> bool {
+        let live = R::read(&self.0).unwrap().live();
+        self.1.is_wide(live.contains(&true))
+    }
+}
+
 struct Step(Table, Types, Variant);
 
 impl Visitor for Step {
@@ -137,6 +148,11 @@ impl Visitor for Begin {
 }
 
 impl Case {
+    /// Whether the arithmetic on tensors of these types is in `f64`.
+    pub fn is_wide(&self, types: Types) -> bool {
+        rules::visit(self.rule, IsWide(self.options.clone(), types)).unwrap()
+    }
+
     pub fn step(&self, types: Types, variant: Variant) -> Kernel {
         rules::visit(self.rule, Step(self.options.clone(), types, variant)).unwrap()
     }

@@ -3,3 +3,5 @@
 
 mod cases;
 mod golden;
+mod host;
+mod steps;

@@ -7,7 +7,6 @@ __device__ __forceinline__ double widen(double x) { return x; }
 __device__ __forceinline__ void narrow(T x, float &to) { to = (float)x; }
 __device__ __forceinline__ void narrow(T x, double &to) { to = (double)x; }
 
-
 // A part of a task, which is one parameter and all that goes with it.
 struct Chunk { unsigned int task, len; unsigned long long begin; };
 
@@ -82,7 +81,10 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
 
 extern "C" __global__ void __launch_bounds__(256) torchpace_adam_step(
     const Chunk *chunks, unsigned int chunk_count,
-    float *const *params, const float *const *grads, float *const *exp_avgs, float *const *exp_avg_sqs,
+    float *const *params,
+    const float *const *grads,
+    float *const *exp_avgs,
+    float *const *exp_avg_sqs,
     const unsigned int *setting_of, const __grid_constant__ Settings settings,
     const float *found_inf, const Clip *clip)
 {
@@ -96,7 +98,10 @@ extern "C" __global__ void __launch_bounds__(256) torchpace_adam_step(
         const float *grad_at = grads[chunk.task] + chunk.begin;
         float *exp_avg_at = exp_avgs[chunk.task] + chunk.begin;
         float *exp_avg_sq_at = exp_avg_sqs[chunk.task] + chunk.begin;
-        const bool aligned = is_aligned(param_at) && is_aligned(grad_at) && is_aligned(exp_avg_at) && is_aligned(exp_avg_sq_at);
+        const bool aligned = is_aligned(param_at)
+            && is_aligned(grad_at)
+            && is_aligned(exp_avg_at)
+            && is_aligned(exp_avg_sq_at);
         for (unsigned int i = threadIdx.x * N; i < chunk.len; i += blockDim.x * N) {
             const int count = (int)min(chunk.len - i, (unsigned int)N);
             const bool whole = aligned && count == N;

@@ -7,7 +7,6 @@ __device__ __forceinline__ double widen(double x) { return x; }
 __device__ __forceinline__ void narrow(T x, float &to) { to = (float)x; }
 __device__ __forceinline__ void narrow(T x, double &to) { to = (double)x; }
 
-
 // A part of a task, which is one parameter and all that goes with it.
 struct Chunk { unsigned int task, len; unsigned long long begin; };
 
@@ -60,7 +59,10 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
 
 extern "C" __global__ void __launch_bounds__(256) torchpace_sgd_step_strided(
     const Chunk *chunks, unsigned int chunk_count,
-    float *const *params, float *const *grads, float *const *momentum_buffers, const Layout *layouts,
+    float *const *params,
+    float *const *grads,
+    float *const *momentum_buffers,
+    const Layout *layouts,
     const unsigned int *setting_of, const __grid_constant__ Settings settings,
     const float *found_inf, const Clip *clip, const float *grad_scale)
 {

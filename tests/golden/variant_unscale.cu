@@ -24,7 +24,6 @@ __device__ __forceinline__ void narrow(T x, bf16 &to)
 #endif
 }
 
-
 // A part of a task, which is one parameter and all that goes with it.
 struct Chunk { unsigned int task, len; unsigned long long begin; };
 
@@ -92,7 +91,9 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
 
 extern "C" __global__ void __launch_bounds__(256) torchpace_sgd_step(
     const Chunk *chunks, unsigned int chunk_count,
-    bf16 *const *params, bf16 *const *grads, bf16 *const *momentum_buffers,
+    bf16 *const *params,
+    bf16 *const *grads,
+    bf16 *const *momentum_buffers,
     const unsigned int *setting_of, const __grid_constant__ Settings settings,
     const float *found_inf, const Clip *clip, const float *grad_scale)
 {
@@ -106,7 +107,9 @@ extern "C" __global__ void __launch_bounds__(256) torchpace_sgd_step(
         bf16 *param_at = params[chunk.task] + chunk.begin;
         bf16 *grad_at = grads[chunk.task] + chunk.begin;
         bf16 *momentum_buffer_at = momentum_buffers[chunk.task] + chunk.begin;
-        const bool aligned = is_aligned(param_at) && is_aligned(grad_at) && is_aligned(momentum_buffer_at);
+        const bool aligned = is_aligned(param_at)
+            && is_aligned(grad_at)
+            && is_aligned(momentum_buffer_at);
         for (unsigned int i = threadIdx.x * N; i < chunk.len; i += blockDim.x * N) {
             const int count = (int)min(chunk.len - i, (unsigned int)N);
             const bool whole = aligned && count == N;
