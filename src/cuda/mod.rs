@@ -2,7 +2,10 @@
 //!
 //! Nothing of CUDA is needed to build it, and nothing is looked for before it is asked for.
 
+pub mod cache;
 pub mod layout;
+pub mod nvrtc;
 mod print;
 mod record;
+mod search;
 pub mod source;

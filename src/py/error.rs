@@ -24,7 +24,10 @@ impl From<Error> for PyErr {
             | Error::Dtype { .. }
             | Error::SelfOverlap { .. }
             | Error::NotPlain { .. }
-            | Error::NonFiniteNorm { .. } => PyRuntimeError::new_err(message),
+            | Error::NonFiniteNorm { .. }
+            | Error::NoNvrtc { .. }
+            | Error::Nvrtc { .. }
+            | Error::OldGpu { .. } => PyRuntimeError::new_err(message),
         }
     }
 }
