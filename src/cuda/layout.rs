@@ -54,12 +54,13 @@ pub struct Clip {
 #[repr(C)]
 pub struct Dim<const TENSORS: usize> {
     /// The number of elements along it.
-    pub count: u64,
+    pub count: u32,
     /// The distance of neighbours in bytes, in each tensor.
     pub strides: [i64; TENSORS],
 }
 
-/// The way through the tensors of a task, the outermost dimension first.
+/// The way through the tensors of a task, the outermost dimension first. A task so walked has less than 2^32 elements: a
+/// larger parameter is several tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Layout<const TENSORS: usize> {

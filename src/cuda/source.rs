@@ -65,7 +65,7 @@ pub fn step<R: Rule<C, S>, const C: usize, const S: usize>(
     let recording = Recording::of_update(rule);
     let kind = if variant.strided { "step_strided" } else { "step" };
     let name = format!("torchpace_{}_{kind}", R::NAME);
-    let mut parts = vec![head(wide, &all), COMMON.to_owned()];
+    let mut parts = vec![head(wide, &all, !variant.strided), COMMON.to_owned()];
     if variant.strided {
         parts.push(format!("constexpr int TENSORS = {};\n\n{PLACES}", tensors.len()));
     } else {
@@ -136,7 +136,7 @@ pub fn norm(grad: Dtype, strided: bool) -> Option<Kernel> {
         false => ("torchpace_norm", format!("{ACCESS}\n{SUM}\n{NORM}")),
         true => ("torchpace_norm_strided", format!("constexpr int TENSORS = 1;\n\n{PLACES}\n{SUM}\n{NORM_STRIDED}")),
     };
-    let (head, element) = (head(grad == Dtype::F64, &[grad]), element(grad)?);
+    let (head, element) = (head(grad == Dtype::F64, &[grad], true), element(grad)?);
     let text = format!("{head}\ntypedef {element} E;\nconstexpr unsigned int THREADS = {THREADS};\n\n{COMMON}\n{body}");
     Some(Kernel { name: name.to_owned(), text })
 }
@@ -170,11 +170,16 @@ fn tensors<R: Rule<C, S>, const C: usize, const S: usize>(
         .collect()
 }
 
-/// The types: what is computed with, and how many elements a thread takes at once, 16 bytes of the narrowest.
-fn head(wide: bool, dtypes: &[Dtype]) -> String {
+/// The types: what is computed with, and with `packs` how many elements a thread takes at once, 16 bytes of the narrowest.
+fn head(wide: bool, dtypes: &[Dtype], packs: bool) -> String {
     let narrowest = dtypes.iter().filter_map(|dtype| dtype.size()).min().unwrap_or(1);
     let scalar = if wide { "double" } else { "float" };
-    let mut text = format!("typedef {scalar} T;\nconstexpr int N = {};\n\n{TYPES}", 16 / narrowest);
+    let mut text = format!("typedef {scalar} T;\n");
+    if packs {
+        text.push_str(&format!("constexpr int N = {};\n", 16 / narrowest));
+    }
+    text.push('\n');
+    text.push_str(TYPES);
     for (dtype, part) in [(Dtype::Bf16, BF16), (Dtype::F16, F16)] {
         if dtypes.contains(&dtype) {
             text.push('\n');
@@ -254,7 +259,7 @@ fn dense(name: &str, tensors: &[Tensor], variant: Variant) -> String {
     let opening = opening(name, tensors, variant, "");
     let places = each(tensors, false, |Tensor { name, element, is_written }| {
         let constant = if *is_written { "" } else { "const " };
-        format!("        {constant}{element} *{name}_at = {name}s[chunk.task] + chunk.begin;\n")
+        format!("        {constant}{element} *{name}_at = in_global({name}s[chunk.task]) + chunk.begin;\n")
     });
     let all = |text: &dyn Fn(&Tensor) -> String, between| tensors.iter().map(text).collect::<Vec<_>>().join(between);
     let aligned = all(&|tensor| format!("is_aligned({}_at)", tensor.name), "\n            && ");
@@ -296,7 +301,7 @@ fn strided(name: &str, tensors: &[Tensor], variant: Variant) -> String {
             let constant = if *is_written { "" } else { "const " };
             let place = place.next().unwrap_or_default();
             format!(
-                "            {constant}{element} *{name}_at = after({name}s[chunk.task], at[{place}]);
+                "            {constant}{element} *{name}_at = after(in_global({name}s[chunk.task]), at[{place}]);
             T {name} = widen(*{name}_at);
 "
             )
@@ -313,7 +318,7 @@ fn strided(name: &str, tensors: &[Tensor], variant: Variant) -> String {
     format!(
         "{opening}        for (unsigned int i = threadIdx.x; i < chunk.len; i += blockDim.x) {{
             long long at[TENSORS];
-            find(layouts[chunk.task], chunk.begin + i, at);
+            find(layouts[chunk.task], (unsigned int)chunk.begin + i, at);
 {loads}{unscale}            update(set, factor, {names});
 {stores}        }}
     }}

@@ -15,13 +15,14 @@ pub struct Host {
     texts: Vec<String>,
 }
 
-/// Compiles kernels, each in a namespace of its own, behind `shim.h`.
+/// Compiles kernels, each in a namespace of its own, behind `shim.h`. All within one without a name: the `static` of an
+/// inline function would else be one for all libraries of a process.
 pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
     let (mut source, mut cases) = (String::new(), String::new());
     writeln!(source, "#include {:?}\n", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/shim.h")).unwrap();
     for (place, kernel) in kernels.iter().enumerate() {
         let text = kernel.text.replace("extern \"C\" __global__", "__global__");
-        writeln!(source, "namespace k{place} {{\n{text}\n}}\n").unwrap();
+        writeln!(source, "namespace {{ namespace k{place} {{\n{text}\n}} }}\n").unwrap();
         let name = &kernel.name;
         writeln!(cases, "    case {place}: return run(k{place}::{name}, grid, block, lockstep, arguments);").unwrap();
     }

@@ -231,7 +231,7 @@ fn words(bytes: &[u8]) -> Vec<u64> {
 fn layout_of(task: &Task, types: Types) -> Vec<u64> {
     fn of<const T: usize>(task: &Task, sizes: &[i64]) -> Vec<u64> {
         let dim = |d: usize| Dim {
-            count: task.shape[d] as u64,
+            count: task.shape[d] as u32,
             strides: std::array::from_fn::<_, T, _>(|k| task.strides[k][d] * sizes[k]),
         };
         let layout = Layout::new(&[dim(0), dim(1)]).unwrap();

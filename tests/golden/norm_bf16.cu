@@ -33,6 +33,13 @@ struct Chunk { unsigned int task, len; unsigned long long begin; };
 // What the norm of all gradients says: a factor for them, and whether to leave the step out.
 struct Clip { double norm, factor; unsigned int skip; };
 
+// Tells the compiler what a pointer that came out of memory does not.
+template <typename E> __device__ __forceinline__ E *in_global(E *at)
+{
+    __builtin_assume(__isGlobal(at));
+    return at;
+}
+
 __device__ __forceinline__ bool is_left_out(const float *found_inf, const Clip *clip)
 {
     return (found_inf && *found_inf != 0.0f) || (clip && clip->skip);
@@ -100,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) torchpace_norm(
 {
     for (unsigned int c = blockIdx.x; c < chunk_count; c += gridDim.x) {
         const Chunk chunk = chunks[c];
-        const E *grad = grads[chunk.task] + chunk.begin;
+        const E *grad = in_global(grads[chunk.task]) + chunk.begin;
         const bool aligned = is_aligned(grad);
         double sum = 0.0;
         for (unsigned int i = threadIdx.x * N; i < chunk.len; i += blockDim.x * N) {

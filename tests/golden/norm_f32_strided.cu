@@ -16,6 +16,13 @@ struct Chunk { unsigned int task, len; unsigned long long begin; };
 // What the norm of all gradients says: a factor for them, and whether to leave the step out.
 struct Clip { double norm, factor; unsigned int skip; };
 
+// Tells the compiler what a pointer that came out of memory does not.
+template <typename E> __device__ __forceinline__ E *in_global(E *at)
+{
+    __builtin_assume(__isGlobal(at));
+    return at;
+}
+
 __device__ __forceinline__ bool is_left_out(const float *found_inf, const Clip *clip)
 {
     return (found_inf && *found_inf != 0.0f) || (clip && clip->skip);
@@ -23,18 +30,19 @@ __device__ __forceinline__ bool is_left_out(const float *found_inf, const Clip *
 
 constexpr int TENSORS = 1;
 
-// The way through the tensors of a task that are laid out unlike each other or with gaps, in bytes.
-struct Dim { unsigned long long count; long long strides[TENSORS]; };
+// The way through the tensors of a task that are laid out unlike each other or with gaps, in bytes. Elements are counted
+// in 32 bits, in which dividing takes neither a call nor memory.
+struct Dim { unsigned int count; long long strides[TENSORS]; };
 struct Layout { unsigned int dims; Dim at[8]; };
 
 // Where an element is in each of the tensors, from its first one.
-__device__ __forceinline__ void find(const Layout &layout, unsigned long long element, long long (&at)[TENSORS])
+__device__ __forceinline__ void find(const Layout &layout, unsigned int element, long long (&at)[TENSORS])
 {
     #pragma unroll
     for (int k = 0; k < TENSORS; k++) at[k] = 0;
     for (int d = (int)layout.dims - 1; d >= 0; d--) {
         const Dim &dim = layout.at[d];
-        const long long index = (long long)(element % dim.count);
+        const long long index = element % dim.count;
         element /= dim.count;
         #pragma unroll
         for (int k = 0; k < TENSORS; k++) at[k] += index * dim.strides[k];
@@ -71,8 +79,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) torchpace_norm_strided(
         for (unsigned int i = threadIdx.x * N; i < chunk.len; i += blockDim.x * N) {
             for (unsigned int k = i; k < chunk.len && k < i + N; k++) {
                 long long at[TENSORS];
-                find(layouts[chunk.task], chunk.begin + k, at);
-                const T value = widen(*after(grads[chunk.task], at[0]));
+                find(layouts[chunk.task], (unsigned int)chunk.begin + k, at);
+                const T value = widen(*after(in_global(grads[chunk.task]), at[0]));
                 sum = fma((double)value, (double)value, sum);
             }
         }

@@ -13,6 +13,13 @@ struct Chunk { unsigned int task, len; unsigned long long begin; };
 // What the norm of all gradients says: a factor for them, and whether to leave the step out.
 struct Clip { double norm, factor; unsigned int skip; };
 
+// Tells the compiler what a pointer that came out of memory does not.
+template <typename E> __device__ __forceinline__ E *in_global(E *at)
+{
+    __builtin_assume(__isGlobal(at));
+    return at;
+}
+
 __device__ __forceinline__ bool is_left_out(const float *found_inf, const Clip *clip)
 {
     return (found_inf && *found_inf != 0.0f) || (clip && clip->skip);
@@ -86,9 +93,9 @@ extern "C" __global__ void __launch_bounds__(256) torchpace_sgd_step(
         const Chunk chunk = chunks[c];
         const Setting set = settings.at[setting_of[chunk.task]];
         const T factor = set.sign * clip_factor;
-        float *param_at = params[chunk.task] + chunk.begin;
-        const float *grad_at = grads[chunk.task] + chunk.begin;
-        float *momentum_buffer_at = momentum_buffers[chunk.task] + chunk.begin;
+        float *param_at = in_global(params[chunk.task]) + chunk.begin;
+        const float *grad_at = in_global(grads[chunk.task]) + chunk.begin;
+        float *momentum_buffer_at = in_global(momentum_buffers[chunk.task]) + chunk.begin;
         const bool aligned = is_aligned(param_at)
             && is_aligned(grad_at)
             && is_aligned(momentum_buffer_at);

@@ -1,5 +1,4 @@
 typedef float T;
-constexpr int N = 4;
 
 // What is computed with, as it lies in memory.
 __device__ __forceinline__ float widen(float x) { return x; }
@@ -13,6 +12,13 @@ struct Chunk { unsigned int task, len; unsigned long long begin; };
 // What the norm of all gradients says: a factor for them, and whether to leave the step out.
 struct Clip { double norm, factor; unsigned int skip; };
 
+// Tells the compiler what a pointer that came out of memory does not.
+template <typename E> __device__ __forceinline__ E *in_global(E *at)
+{
+    __builtin_assume(__isGlobal(at));
+    return at;
+}
+
 __device__ __forceinline__ bool is_left_out(const float *found_inf, const Clip *clip)
 {
     return (found_inf && *found_inf != 0.0f) || (clip && clip->skip);
@@ -20,18 +26,19 @@ __device__ __forceinline__ bool is_left_out(const float *found_inf, const Clip *
 
 constexpr int TENSORS = 3;
 
-// The way through the tensors of a task that are laid out unlike each other or with gaps, in bytes.
-struct Dim { unsigned long long count; long long strides[TENSORS]; };
+// The way through the tensors of a task that are laid out unlike each other or with gaps, in bytes. Elements are counted
+// in 32 bits, in which dividing takes neither a call nor memory.
+struct Dim { unsigned int count; long long strides[TENSORS]; };
 struct Layout { unsigned int dims; Dim at[8]; };
 
 // Where an element is in each of the tensors, from its first one.
-__device__ __forceinline__ void find(const Layout &layout, unsigned long long element, long long (&at)[TENSORS])
+__device__ __forceinline__ void find(const Layout &layout, unsigned int element, long long (&at)[TENSORS])
 {
     #pragma unroll
     for (int k = 0; k < TENSORS; k++) at[k] = 0;
     for (int d = (int)layout.dims - 1; d >= 0; d--) {
         const Dim &dim = layout.at[d];
-        const long long index = (long long)(element % dim.count);
+        const long long index = element % dim.count;
         element /= dim.count;
         #pragma unroll
         for (int k = 0; k < TENSORS; k++) at[k] += index * dim.strides[k];
@@ -75,12 +82,12 @@ extern "C" __global__ void __launch_bounds__(256) torchpace_sgd_step_strided(
         const T factor = set.sign * clip_factor;
         for (unsigned int i = threadIdx.x; i < chunk.len; i += blockDim.x) {
             long long at[TENSORS];
-            find(layouts[chunk.task], chunk.begin + i, at);
-            float *param_at = after(params[chunk.task], at[0]);
+            find(layouts[chunk.task], (unsigned int)chunk.begin + i, at);
+            float *param_at = after(in_global(params[chunk.task]), at[0]);
             T param = widen(*param_at);
-            float *grad_at = after(grads[chunk.task], at[1]);
+            float *grad_at = after(in_global(grads[chunk.task]), at[1]);
             T grad = widen(*grad_at);
-            float *momentum_buffer_at = after(momentum_buffers[chunk.task], at[2]);
+            float *momentum_buffer_at = after(in_global(momentum_buffers[chunk.task]), at[2]);
             T momentum_buffer = widen(*momentum_buffer_at);
             grad = grad * unscale;
             narrow(grad, *grad_at);

@@ -5,7 +5,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) torchpace_norm(
 {
     for (unsigned int c = blockIdx.x; c < chunk_count; c += gridDim.x) {
         const Chunk chunk = chunks[c];
-        const E *grad = grads[chunk.task] + chunk.begin;
+        const E *grad = in_global(grads[chunk.task]) + chunk.begin;
         const bool aligned = is_aligned(grad);
         double sum = 0.0;
         for (unsigned int i = threadIdx.x * N; i < chunk.len; i += blockDim.x * N) {

@@ -8,8 +8,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) torchpace_norm_strided(
         for (unsigned int i = threadIdx.x * N; i < chunk.len; i += blockDim.x * N) {
             for (unsigned int k = i; k < chunk.len && k < i + N; k++) {
                 long long at[TENSORS];
-                find(layouts[chunk.task], chunk.begin + k, at);
-                const T value = widen(*after(grads[chunk.task], at[0]));
+                find(layouts[chunk.task], (unsigned int)chunk.begin + k, at);
+                const T value = widen(*after(in_global(grads[chunk.task]), at[0]));
                 sum = fma((double)value, (double)value, sum);
             }
         }
