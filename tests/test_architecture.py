@@ -16,6 +16,7 @@ RUST = {
     "tensor": {"error"},
     "schedule": {"error"},
     "cpu": {"tensor", "rule", "number", "error"},
+    "cuda": {"tensor", "rule", "number", "error"},
     "py": {"cpu", "lr_scheduler", "rules", "rule", "schedule", "tensor", "error"},
 }
 
@@ -87,6 +88,7 @@ def test_the_files_that_may_hold_unsafe_code():
         "cpu/registers.rs",
         "cpu/sweep.rs",
         "cpu/task.rs",
+        "cuda/nvrtc.rs",
         "py/dlpack.rs",
         "py/memory.rs",
         "py/state.rs",

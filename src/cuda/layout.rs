@@ -1,6 +1,7 @@
 //! What lies in the memory that kernels read, byte for byte as their text has it.
 
-/// Threads in a block, for every kernel.
+/// Threads in a block, for every kernel. Their texts ask for at least one block on a processor: unasked, ptxas spills a
+/// few registers where that lets one block more run.
 pub const THREADS: u32 = 256;
 
 /// The most settings that come with a launch.

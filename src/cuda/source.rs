@@ -105,7 +105,7 @@ pub fn begin<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, counts: Dt
 struct Group {{ const float *lr_at; const double *wide_lr_at; double lr, sign, limit{constants}; }};
 struct Groups {{ Group at[{GROUPS}]; }};
 
-extern \"C\" __global__ void __launch_bounds__({THREADS}) {name}(
+extern \"C\" __global__ void __launch_bounds__({THREADS}, 1) {name}(
     unsigned int tasks, {count} *const *counts, const unsigned int *group_of, const __grid_constant__ Groups groups,
     Setting *settings, const float *found_inf, const Clip *clip)
 {{
@@ -235,7 +235,7 @@ fn opening(name: &str, tensors: &[Tensor], variant: Variant, further: &str) -> S
     };
     let set = if variant.on_device { "settings[chunk.task]" } else { "settings.at[setting_of[chunk.task]]" };
     format!(
-        "extern \"C\" __global__ void __launch_bounds__({THREADS}) {name}(
+        "extern \"C\" __global__ void __launch_bounds__({THREADS}, 1) {name}(
     const Chunk *chunks, unsigned int chunk_count,
 {rows}{further}    {settings},
     const float *found_inf, const Clip *clip{scale})

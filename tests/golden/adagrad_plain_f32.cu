@@ -81,7 +81,7 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
     sum = t0;
 }
 
-extern "C" __global__ void __launch_bounds__(256) torchpace_adagrad_step(
+extern "C" __global__ void __launch_bounds__(256, 1) torchpace_adagrad_step(
     const Chunk *chunks, unsigned int chunk_count,
     float *const *params,
     const float *const *grads,

@@ -103,7 +103,7 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
     exp_avg_sq = t4;
 }
 
-extern "C" __global__ void __launch_bounds__(256) torchpace_adam_step(
+extern "C" __global__ void __launch_bounds__(256, 1) torchpace_adam_step(
     const Chunk *chunks, unsigned int chunk_count,
     bf16 *const *params,
     const bf16 *const *grads,

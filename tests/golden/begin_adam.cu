@@ -25,7 +25,7 @@ struct Setting { T rate, beta1, beta1_rest, beta2, beta2_rest, unbias, eps, deca
 struct Group { const float *lr_at; const double *wide_lr_at; double lr, sign, limit, constants[5]; };
 struct Groups { Group at[16]; };
 
-extern "C" __global__ void __launch_bounds__(256) torchpace_adam_begin(
+extern "C" __global__ void __launch_bounds__(256, 1) torchpace_adam_begin(
     unsigned int tasks, float *const *counts, const unsigned int *group_of, const __grid_constant__ Groups groups,
     Setting *settings, const float *found_inf, const Clip *clip)
 {

@@ -25,7 +25,7 @@ struct Setting { T lr, alpha, alpha_rest, eps, momentum, weight_decay, sign, lim
 struct Group { const float *lr_at; const double *wide_lr_at; double lr, sign, limit, constants[5]; };
 struct Groups { Group at[16]; };
 
-extern "C" __global__ void __launch_bounds__(256) torchpace_rmsprop_begin(
+extern "C" __global__ void __launch_bounds__(256, 1) torchpace_rmsprop_begin(
     unsigned int tasks, float *const *counts, const unsigned int *group_of, const __grid_constant__ Groups groups,
     Setting *settings, const float *found_inf, const Clip *clip)
 {

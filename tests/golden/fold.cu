@@ -36,7 +36,7 @@ __device__ __forceinline__ double sum_of_block(double own)
 // The norm of all gradients from the sums of all chunks, in one block, and what comes of it: torch's factor, in which a
 // NaN stays. Under `skip_nonfinite` a norm that is not finite leaves the step out. Whoever wants an error instead reads
 // `clip->norm` on the host between this kernel and the next.
-extern "C" __global__ void __launch_bounds__(THREADS) torchpace_fold(
+extern "C" __global__ void __launch_bounds__(THREADS, 1) torchpace_fold(
     const double *sums, unsigned int count, double max_norm, unsigned int skip_nonfinite, const float *grad_scale,
     Clip *clip, float *grad_norm)
 {

@@ -70,7 +70,7 @@ __device__ __forceinline__ double sum_of_block(double own)
 }
 
 // The sum of the squares of each chunk's gradients, wherever they lie; in the order of those that lie side by side.
-extern "C" __global__ void __launch_bounds__(THREADS) torchpace_norm_strided(
+extern "C" __global__ void __launch_bounds__(THREADS, 1) torchpace_norm_strided(
     const Chunk *chunks, unsigned int chunk_count, const E *const *grads, const Layout *layouts, double *sums)
 {
     for (unsigned int c = blockIdx.x; c < chunk_count; c += gridDim.x) {

@@ -86,7 +86,7 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
     momentum_buffer = t1;
 }
 
-extern "C" __global__ void __launch_bounds__(256) torchpace_sgd_step(
+extern "C" __global__ void __launch_bounds__(256, 1) torchpace_sgd_step(
     const Chunk *chunks, unsigned int chunk_count,
     float *const *params,
     const float *const *grads,

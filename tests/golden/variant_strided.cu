@@ -64,7 +64,7 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
     momentum_buffer = t1;
 }
 
-extern "C" __global__ void __launch_bounds__(256) torchpace_sgd_step_strided(
+extern "C" __global__ void __launch_bounds__(256, 1) torchpace_sgd_step_strided(
     const Chunk *chunks, unsigned int chunk_count,
     float *const *params,
     float *const *grads,

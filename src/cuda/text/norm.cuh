@@ -1,6 +1,6 @@
 // The sum of the squares of each chunk's gradients. Where an element lies in its chunk decides who adds it, and when:
 // so the bits depend neither on the grid nor on alignment.
-extern "C" __global__ void __launch_bounds__(THREADS) torchpace_norm(
+extern "C" __global__ void __launch_bounds__(THREADS, 1) torchpace_norm(
     const Chunk *chunks, unsigned int chunk_count, const E *const *grads, double *sums)
 {
     for (unsigned int c = blockIdx.x; c < chunk_count; c += gridDim.x) {
