@@ -1,11 +1,12 @@
 //! Fused optimizer steps for PyTorch tensors, and learning-rate schedules.
 //!
 //! An update rule is written once ([`rules`]), generic over its arithmetic ([`number`]); a driver ([`cpu`]) walks the
-//! memory of all tensors ([`tensor`]) and applies it. A schedule ([`schedule`]) is a function of the step; torch's
-//! schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). The Python face (`py`) only converts.
+//! memory of all tensors ([`tensor`]) and applies it; another ([`cuda`]) makes kernels of it. A schedule ([`schedule`])
+//! is a function of the step; torch's schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). The
+//! Python face (`py`) only converts.
 //!
-//! Arrows point down only: `py` -> `cpu`, `rules`, `schedule`, `lr_scheduler` -> `tensor`, [`rule`] -> [`number`],
-//! [`error`].
+//! Arrows point down only: `py` -> `cpu`, `cuda`, `rules`, `schedule`, `lr_scheduler` -> `tensor`, [`rule`] ->
+//! [`number`], [`error`].
 
 pub mod cpu;
 pub mod cuda;

@@ -8,7 +8,7 @@ use torchpace::rule::Rule;
 use torchpace::rules::{self, Visitor};
 use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
 
-use crate::cases::{Case, TYPES, Types, cases, variants};
+use crate::cases::{Case, TYPES, Table, Types, cases, variants};
 use crate::host::{Host, argument, compile};
 
 /// Bytes that begin at a multiple of 16, or `shift` elements behind it.
@@ -362,4 +362,47 @@ fn every_rule_is_compared() {
     let mut names = rules::names();
     names.sort_unstable();
     assert_eq!(names, ["adagrad", "adam", "rmsprop", "sgd"]);
+}
+
+struct LaunchSize(Table);
+
+impl Visitor for LaunchSize {
+    type Output = usize;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> usize {
+        let rule = R::read(&self.0).unwrap();
+        let settings = layout::settings(&[layout::setting(&[0.0; C], false, None, true)]).unwrap();
+        let groups = layout::groups(&[layout::group([0, 0], 0.0, false, None, &constants(&rule))]).unwrap();
+        settings.len().max(groups.len())
+    }
+}
+
+#[test]
+fn what_comes_with_a_launch_fits_into_it() {
+    // Before CUDA 12.1, and on any device older than Volta, a launch has 4 KiB; some are for pointers.
+    for case in cases() {
+        assert!(rules::visit(case.rule, LaunchSize(case.options)).unwrap() <= 4096 - 16 * size_of::<usize>());
+    }
+    let one = layout::setting(&[0.0], true, None, true);
+    assert_eq!(one, [0.0, -1.0, f64::INFINITY].map(f64::to_ne_bytes).concat());
+    assert_eq!(layout::settings(&vec![one.clone(); layout::SETTINGS]), Some(one.repeat(layout::SETTINGS)));
+    assert_eq!(layout::settings(&vec![one; layout::SETTINGS + 1]), None);
+    let dim = Dim { count: 2, strides: [4] };
+    assert_eq!(Layout::new(&[dim; layout::DIMS]).unwrap().at, [dim; layout::DIMS]);
+    assert_eq!(Layout::new(&[dim; layout::DIMS + 1]), None);
+}
+
+#[test]
+fn chunks_are_of_one_task_each() {
+    let chunk = |task, begin, len| layout::Chunk { task, len, begin };
+    let size = layout::CHUNK;
+    let (whole, long) = (size as u32, 2 * size + 1);
+    let expected = [
+        chunk(0, 0, 1),
+        chunk(2, 0, whole),
+        chunk(3, 0, whole),
+        chunk(3, size as u64, whole),
+        chunk(3, 2 * size as u64, 1),
+    ];
+    assert_eq!(chunks([1, 0, size, long]), expected);
 }
