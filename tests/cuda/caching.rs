@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
@@ -20,7 +20,7 @@ pub fn empty_folder(name: &str) -> PathBuf {
 
 const KEY: Key<'_> = Key { text: "a kernel", target: Target::Cubin(90), version: (13, 0) };
 
-fn files(folder: &PathBuf) -> Vec<PathBuf> {
+fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
@@ -92,7 +92,7 @@ fn without_a_folder_to_write_to_there_is_no_cache() {
 }
 
 /// Threads that all want all of some kernels, whose code is long and made of their number.
-fn crowd(folder: &PathBuf) {
+fn crowd(folder: &Path) {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -100,7 +100,7 @@ fn crowd(folder: &PathBuf) {
                     let code = vec![round; 50_000];
                     let text = format!("kernel {round}");
                     let key = Key { text: &text, ..KEY };
-                    assert_eq!(get(&Cache::at(folder.clone()), key, &code).0, code);
+                    assert_eq!(get(&Cache::at(folder.to_path_buf()), key, &code).0, code);
                 }
             });
         }
@@ -131,6 +131,6 @@ fn two_processes_with_threads_fill_one_folder() {
 fn a_process_of_the_crowd() {
     // With no folder named, it was not that test which ran it.
     if let Some(folder) = env::var_os("TORCHPACE_CROWD") {
-        crowd(&PathBuf::from(folder));
+        crowd(Path::new(&folder));
     }
 }

@@ -127,7 +127,7 @@ fn the_norm_is_that_of_the_cpu_whatever_the_grid_and_the_alignment() {
 fn the_norm_rounds_little_and_overflows_in_no_type() {
     let host = compile("large_norms", &all_kernels());
     let tenths: Vec<f64> = (0..50_000).map(|i| 0.1 * f64::from(i % 11)).collect();
-    let expected = norm_on_cpu(&[tenths.clone()]);
+    let expected = norm_on_cpu(std::slice::from_ref(&tenths));
     let found = folded(&host, &sums(&host, Dtype::F64, &mut [tenths], 3, 0, false), 1.0, false, None).0.norm;
     assert!((found - expected).abs() <= 1e-14 * expected);
     for (dtype, size) in [(Dtype::F16, 6e4), (Dtype::F32, 1e30), (Dtype::Bf16, 1e30)] {
