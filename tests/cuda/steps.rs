@@ -38,6 +38,23 @@ impl Memory {
         Self { words, shift: shift * size }
     }
 
+    /// The bits of all numbers, those of every NaN alike.
+    fn bits(&self, dtype: Dtype) -> Vec<u64> {
+        let size = dtype.size().unwrap();
+        let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let numbers = bytes.chunks(size).map(|number| {
+            let bits = number.iter().rev().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
+            let is_nan = match dtype {
+                Dtype::F64 => f64::from_bits(bits).is_nan(),
+                Dtype::F32 => f32::from_bits(bits as u32).is_nan(),
+                Dtype::F16 => f16::from_bits(bits as u16).is_nan(),
+                _ => bf16::from_bits(bits as u16).is_nan(),
+            };
+            if is_nan { u64::MAX } else { bits }
+        });
+        numbers.collect()
+    }
+
     fn at(&mut self) -> *mut u8 {
         // SAFETY: within the words.
         unsafe { self.words.as_mut_ptr().cast::<u8>().add(self.shift) }
@@ -69,6 +86,9 @@ struct Setup {
 const LR: [f64; 2] = [0.05, 0.3];
 const LIMIT: f64 = 0.3;
 
+/// Some gradients are one of these.
+const SPECIAL: [f64; 7] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e-40, 6e4, 1e30];
+
 fn random(seed: u64) -> impl FnMut() -> f64 {
     let mut state = seed;
     move || {
@@ -89,7 +109,11 @@ fn tasks(slots: usize, setup: &Setup) -> Vec<Task> {
             let types = [setup.types.param, setup.types.grad].into_iter().chain(vec![setup.types.slot; slots]);
             let memory = types.enumerate().map(|(k, dtype)| {
                 let mut value = || if k < 2 { random() } else { random().powi(2) };
-                let values: Vec<_> = (0..2 * a * b).map(|_| value()).collect();
+                let mut values: Vec<_> = (0..2 * a * b).map(|_| value()).collect();
+                if k == 1 {
+                    let some = values.iter_mut().skip(3).step_by(11);
+                    some.zip(SPECIAL.into_iter().cycle()).for_each(|(value, special)| *value = special);
+                }
                 // All of one parameter are aligned, of the next the first is not, then the second.
                 let shift = if i % 4 == k + 1 { setup.shift } else { 0 };
                 Memory::of(&values, dtype, shift)
@@ -276,8 +300,9 @@ impl Visitor for Compare<'_> {
         setup.on_kernels(&rule, host, [&kernels[0], &kernels[1]], &mut found);
         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
             for (k, (found, expected)) in found.memory.iter().zip(&expected.memory).enumerate() {
+                let dtype = [setup.types.param, setup.types.grad].get(k).copied().unwrap_or(setup.types.slot);
                 assert!(
-                    found.words == expected.words,
+                    found.bits(dtype) == expected.bits(dtype),
                     "{} {}: tensor {k} of task {i}, {setup:?}",
                     case.rule,
                     case.name
