@@ -36,7 +36,7 @@ pub struct Kernel {
 /// What of a step is decided by its text. All that is given by pointers, `found_inf` and the clip by norm, may be null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Variant {
-    /// Whether gradients are divided by a scale, in memory too.
+    /// Whether gradients are multiplied by the reciprocal of a scale, in memory too.
     pub unscale: bool,
     /// Whether each element of a gradient is kept within a limit.
     pub clip_value: bool,
@@ -60,7 +60,8 @@ pub fn step<R: Rule<C, S>, const C: usize, const S: usize>(
     variant: Variant,
 ) -> Option<Kernel> {
     let tensors = tensors::<R, C, S>(rule, dtypes, variant)?;
-    let all: Vec<Dtype> = [dtypes.param, dtypes.grad].into_iter().chain(dtypes.slots.into_iter().flatten()).collect();
+    let slots = dtypes.slots.into_iter().zip(rule.live()).filter_map(|(dtype, live)| dtype.filter(|_| live));
+    let all: Vec<Dtype> = [dtypes.param, dtypes.grad].into_iter().chain(slots).collect();
     let wide = all.contains(&Dtype::F64);
     let recording = Recording::of_update(rule);
     let kind = if variant.strided { "step_strided" } else { "step" };
@@ -82,9 +83,10 @@ pub fn step<R: Rule<C, S>, const C: usize, const S: usize>(
 
 /// Counts the steps of all tasks, and makes the [settings](Variant::on_device) of each from the learning rate and the
 /// count on the device; unless the step is left out. The arithmetic is in `f64`, and the settings are rounded to `f32`
-/// if not `wide`. `counts` is the type of the counts, which a rule that keeps none gets from its driver.
+/// if not `wide`. `counts` is the type of the counts, `F32` or `F64` (`None` for another); a rule that keeps none gets
+/// some from its driver, which begin at 0 where the slots are new.
 pub fn begin<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, counts: Dtype, wide: bool) -> Option<Kernel> {
-    let count = element(counts)?;
+    let count = element(counts).filter(|_| matches!(counts, Dtype::F32 | Dtype::F64))?;
     let recording = Recording::of_coeffs(rule);
     let Printed { statements, outputs } = print(&recording, true);
     let statements = statements.replace("    const T ", "        const double ");

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use torchpace::cuda::source::{Kernel, Variant, fold, norm};
-use torchpace::tensor::Dtype;
+use torchpace::cuda::source::{Kernel, Variant, begin, fold, norm, step};
+use torchpace::rule::Rule;
+use torchpace::rules::Sgd;
+use torchpace::tensor::{Dtype, Dtypes};
 
 use crate::cases::{Case, TYPES, Types, cases, variants};
 
@@ -116,6 +118,17 @@ fn types_without_arithmetic_have_no_text() {
     for dtype in [Dtype::C64, Dtype::C128, Dtype::OtherFloat, Dtype::NoFloat] {
         assert_eq!(norm(dtype, false), None);
     }
+    let rule = |name| Sgd::read(&case("sgd", name).options).unwrap();
+    let step = |name, slot| {
+        let dtypes = Dtypes { param: Dtype::F32, grad: Dtype::F32, slots: [slot] };
+        step(&rule(name), &dtypes, Variant::default())
+    };
+    assert_eq!(step("momentum", None), None);
+    assert_eq!(step("momentum", Some(Dtype::C64)), None);
+    assert_eq!(begin(&rule("plain"), Dtype::F16, false), None);
+    // A slot that is not live plays no part.
+    assert!(step("plain", None).is_some());
+    assert_eq!(step("plain", Some(Dtype::F64)), step("plain", None));
 }
 
 #[test]
