@@ -10,10 +10,10 @@ PY := $(BIN)/python
 # Touched when the environment has this torch, the package, and what a group of commands needs.
 HAS_TORCH := $(ENV)/.torch-$(TORCH)
 INSTALLED := $(ENV)/.installed
-SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
+SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.cuh') Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 
-.PHONY: all lint sanitize valgrind test test-rust test-python test-trainers test-torch demo gallery bench wheel clean
-.PHONY: tools tools-test
+.PHONY: all lint sanitize valgrind test test-rust test-python test-nvrtc test-trainers test-torch demo gallery bench wheel
+.PHONY: clean tools tools-test
 .DELETE_ON_ERROR:
 # Several recipes install into one environment.
 .NOTPARALLEL:
@@ -61,10 +61,16 @@ gallery: $(INSTALLED) $(ENV)/.extra-gallery
 	$(PY) -m torchpace.gallery --all --out $(OUT)/gallery
 
 ## Tests.
-test: test-rust test-python test-trainers
+test: test-rust test-nvrtc test-python test-trainers
 
 test-rust: | tools-test
 	cargo test --locked --no-default-features
+
+# All CUDA kernels compiled for all architectures, by the NVRTC that torch's CUDA builds bring. No GPU is needed.
+test-nvrtc: $(HAS_TORCH) | tools-test
+	@found=$$($(PY) -c 'import glob, os, sys; print(os.pathsep.join(sorted({os.path.dirname(path) for folder in sys.path for path in glob.glob(folder + "/nvidia/*/lib/libnvrtc.so.*")})))') && \
+	if [ -z "$$found" ]; then echo "test-nvrtc: skipped: the environment has no NVRTC (its torch is not built for CUDA)"; \
+	else CUDA_CACHE_DISABLE=1 TORCHPACE_NVRTC="$$found" cargo test --locked --no-default-features --test cuda compiled:: -- --include-ignored; fi
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
 	$(PY) -m pytest --ignore=tests/trainers

@@ -1,5 +1,7 @@
 //! What can be wrong with a call: one enum of fields; every message names the place, what was found and what was expected.
 
+use std::path::PathBuf;
+
 /// An error of a step, found before anything was written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -173,6 +175,40 @@ pub enum Error {
     SharedMemory {
         /// The list's name.
         name: &'static str,
+    },
+
+    /// The run-time compiler of CUDA is not there.
+    #[error(
+        "NVRTC, which compiles the CUDA kernels, could not be loaded ({}); expected it in one of {folders:?}, below \
+         CUDA_HOME or where the loader looks", tried.join("; ")
+    )]
+    NoNvrtc {
+        /// Where it was to be.
+        folders: Vec<PathBuf>,
+        /// What was tried, and why it failed.
+        tried: Vec<String>,
+    },
+
+    /// The run-time compiler of CUDA refuses.
+    #[error("{call}: {reason}{}{log}", if log.is_empty() { "" } else { "\n" })]
+    Nvrtc {
+        /// The function that was called.
+        call: &'static str,
+        /// The library's name of the error.
+        reason: String,
+        /// What the compiler said.
+        log: String,
+    },
+
+    /// A GPU is too old for the run-time compiler of CUDA.
+    #[error(
+        "the GPU has compute capability {found} (times 10), expected one that NVRTC knows or a later: {expected:?}"
+    )]
+    OldGpu {
+        /// Its compute capability, times 10.
+        found: u32,
+        /// Those that the compiler knows.
+        expected: Vec<u32>,
     },
 
     /// An argument of a schedule, or of a function of the theory, is out of its range.

@@ -1,15 +1,16 @@
 //! Fused optimizer steps for PyTorch tensors, and learning-rate schedules.
 //!
 //! An update rule is written once ([`rules`]), generic over its arithmetic ([`number`]); a driver ([`cpu`]) walks the
-//! memory of all tensors ([`tensor`]) and applies it. A schedule ([`schedule`]) is a function of the step; torch's
-//! schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). What is known of rates that are stable is
-//! in [`theory`]. The Python face (`py`) only converts.
+//! memory of all tensors ([`tensor`]) and applies it; another ([`cuda`]) makes kernels of it. A schedule ([`schedule`])
+//! is a function of the step; torch's schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). What
+//! is known of rates that are stable is in [`theory`]. The Python face (`py`) only converts.
 //!
-//! Arrows point down only: `py` -> `cpu`, `rules`, `schedule`, `lr_scheduler`, `theory` -> `tensor`, [`rule`] ->
+//! Arrows point down only: `py` -> `cpu`, `cuda`, `rules`, `schedule`, `lr_scheduler`, `theory` -> `tensor`, [`rule`] ->
 //! [`number`], [`error`].
 
 mod check;
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 pub mod lr_scheduler;
 pub mod number;

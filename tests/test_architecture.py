@@ -18,6 +18,7 @@ RUST = {
     "schedule": {"check", "error"},
     "theory": {"check", "error"},
     "cpu": {"tensor", "rule", "number", "error"},
+    "cuda": {"tensor", "rule", "number", "error"},
     "py": {"cpu", "lr_scheduler", "rules", "rule", "schedule", "tensor", "theory", "error"},
 }
 
@@ -99,6 +100,7 @@ def test_the_files_that_may_hold_unsafe_code():
         "cpu/sweep.rs",
         "cpu/task.rs",
         "cpu/vectors.rs",
+        "cuda/nvrtc.rs",
         "py/dlpack.rs",
         "py/memory.rs",
         "py/state.rs",

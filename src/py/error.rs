@@ -26,7 +26,10 @@ impl From<Error> for PyErr {
             | Error::NotPlain { .. }
             | Error::Count { .. }
             | Error::SharedMemory { .. }
-            | Error::NonFiniteNorm { .. } => PyRuntimeError::new_err(message),
+            | Error::NonFiniteNorm { .. }
+            | Error::NoNvrtc { .. }
+            | Error::Nvrtc { .. }
+            | Error::OldGpu { .. } => PyRuntimeError::new_err(message),
         }
     }
 }

@@ -1,0 +1,116 @@
+//! What lies in the memory that kernels read, byte for byte as their text has it.
+
+/// Threads in a block, for every kernel. Their texts ask for at least one block on a processor: unasked, ptxas spills a
+/// few registers where that lets one block more run.
+pub const THREADS: u32 = 256;
+
+/// The most settings that come with a launch.
+pub const SETTINGS: usize = 32;
+
+/// The most groups of a [`begin`](super::source::begin) launch.
+pub const GROUPS: usize = 16;
+
+/// The most dimensions of a [`Layout`].
+pub const DIMS: usize = 8;
+
+/// The most elements of a chunk. The sums of the norm are by chunks, so their size is one for all.
+pub const CHUNK: usize = 1 << 14;
+
+/// A part of a task, which is one parameter and all that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Chunk {
+    /// The task's place in the rows of pointers.
+    pub task: u32,
+    /// The number of elements.
+    pub len: u32,
+    /// The first element.
+    pub begin: u64,
+}
+
+/// The chunks of tasks of these lengths, in order.
+pub fn chunks(lengths: impl IntoIterator<Item = usize>) -> Vec<Chunk> {
+    let mut all = Vec::new();
+    for (task, len) in (0..).zip(lengths) {
+        let parts = (0..len).step_by(CHUNK);
+        all.extend(parts.map(|begin| Chunk { task, len: CHUNK.min(len - begin) as u32, begin: begin as u64 }));
+    }
+    all
+}
+
+/// What [`fold`](super::source::fold) finds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+pub struct Clip {
+    /// The norm of all gradients.
+    pub norm: f64,
+    /// What multiplies them.
+    pub factor: f64,
+    /// Not 0 if the step is left out.
+    pub skip: u32,
+}
+
+/// A dimension of a task's way, `TENSORS` being the number of its tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Dim<const TENSORS: usize> {
+    /// The number of elements along it.
+    pub count: u32,
+    /// The distance of neighbours in bytes, in each tensor.
+    pub strides: [i64; TENSORS],
+}
+
+/// The way through the tensors of a task, the outermost dimension first. A task so walked has less than 2^32 elements: a
+/// larger parameter is several tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Layout<const TENSORS: usize> {
+    /// The number of dimensions.
+    pub dims: u32,
+    /// The dimensions, and room for more.
+    pub at: [Dim<TENSORS>; DIMS],
+}
+
+impl<const TENSORS: usize> Layout<TENSORS> {
+    /// A way along these dimensions; `None` if they are too many.
+    pub fn new(dims: &[Dim<TENSORS>]) -> Option<Self> {
+        let mut at = [Dim { count: 1, strides: [0; TENSORS] }; DIMS];
+        at.get_mut(..dims.len())?.copy_from_slice(dims);
+        Some(Self { dims: dims.len() as u32, at })
+    }
+}
+
+/// The bytes of a `Setting`: its coefficients, the gradient's sign and the limit of its elements, in `f64` if `wide`.
+pub fn setting(coeffs: &[f64], maximize: bool, limit: Option<f64>, wide: bool) -> Vec<u8> {
+    let sign = if maximize { -1.0 } else { 1.0 };
+    let numbers = coeffs.iter().copied().chain([sign, limit.unwrap_or(f64::INFINITY)]);
+    if wide {
+        numbers.flat_map(f64::to_ne_bytes).collect()
+    } else {
+        numbers.flat_map(|x| (x as f32).to_ne_bytes()).collect()
+    }
+}
+
+/// The settings that come with a launch, filled up to their number; `None` if they are too many.
+pub fn settings(all: &[Vec<u8>]) -> Option<Vec<u8>> {
+    filled(all, SETTINGS)
+}
+
+/// The bytes of a `Group`: where its learning rate is, as `f32` or `f64` (0 for nowhere), or what it is, and the
+/// [constants](super::source::constants) of its rule.
+pub fn group(lr_at: [u64; 2], lr: f64, maximize: bool, limit: Option<f64>, constants: &[f64]) -> Vec<u8> {
+    let sign = if maximize { -1.0 } else { 1.0 };
+    let numbers = [lr, sign, limit.unwrap_or(f64::INFINITY)].into_iter().chain(constants.iter().copied());
+    lr_at.into_iter().flat_map(u64::to_ne_bytes).chain(numbers.flat_map(f64::to_ne_bytes)).collect()
+}
+
+/// The groups of a launch, filled up to their number; `None` if they are too many.
+pub fn groups(all: &[Vec<u8>]) -> Option<Vec<u8>> {
+    filled(all, GROUPS)
+}
+
+fn filled(all: &[Vec<u8>], count: usize) -> Option<Vec<u8>> {
+    let mut bytes = all.concat();
+    bytes.resize(all.first().map_or(0, Vec::len) * count, 0);
+    (all.len() <= count).then_some(bytes)
+}

@@ -1,0 +1,11 @@
+//! The CUDA driver: the recorded rule becomes the text of a kernel, which NVRTC compiles at run time.
+//!
+//! Nothing of CUDA is needed to build it, and nothing is looked for before it is asked for.
+
+pub mod cache;
+pub mod layout;
+pub mod nvrtc;
+mod print;
+mod record;
+mod search;
+pub mod source;

@@ -1,0 +1,171 @@
+//! The rules under options that give them each structure, and the types of their tensors.
+
+use std::collections::HashMap;
+
+use torchpace::cuda::source::{self, Kernel, Variant};
+use torchpace::error::Error;
+use torchpace::rule::{Options, Rule};
+use torchpace::rules::{self, Visitor};
+use torchpace::tensor::{Dtype, Dtypes};
+
+/// Options from a table; a flag is a number that is not 0, and what is not there is 0.
+#[derive(Debug, Clone)]
+pub struct Table(HashMap<&'static str, f64>);
+
+impl Options for Table {
+    fn number(&self, name: &'static str) -> Result<f64, Error> {
+        Ok(self.0.get(name).copied().unwrap_or(0.0))
+    }
+
+    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
+        let value = self.number(name)?;
+        Ok([value, (1.0 + value) / 2.0])
+    }
+
+    fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        Ok(self.number(name)? != 0.0)
+    }
+
+    fn extra(&self, name: &'static str) -> Result<bool, Error> {
+        self.flag(name)
+    }
+}
+
+impl Table {
+    /// Other values that give the same structure.
+    pub fn change(&mut self) {
+        for value in self.0.values_mut().filter(|value| **value != 0.0 && **value != 1.0) {
+            *value *= 0.97;
+        }
+    }
+
+    pub fn set(&mut self, name: &'static str, value: f64) {
+        self.0.insert(name, value);
+    }
+}
+
+/// A rule under some options.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub rule: &'static str,
+    pub name: &'static str,
+    pub options: Table,
+}
+
+/// Every rule, with every flag on and off in some case.
+pub fn cases() -> Vec<Case> {
+    let case = |rule, name, options: &[(&'static str, f64)]| {
+        let common = [("eps", 1e-3), ("betas", 0.9), ("alpha", 0.99)];
+        Case { rule, name, options: Table(common.into_iter().chain(options.iter().copied()).collect()) }
+    };
+    vec![
+        case("sgd", "plain", &[]),
+        case("sgd", "momentum", &[("momentum", 0.9), ("dampening", 0.1)]),
+        case("sgd", "nesterov_decay", &[("momentum", 0.9), ("nesterov", 1.0), ("weight_decay", 0.1)]),
+        case("sgd", "averaged", &[("momentum", 0.9), ("averaged", 1.0)]),
+        case("rmsprop", "plain", &[]),
+        case("rmsprop", "centered_momentum", &[("centered", 1.0), ("momentum", 0.9)]),
+        case(
+            "rmsprop",
+            "low_eps_inside_decay",
+            &[("alpha", 0.3), ("centered", 1.0), ("eps_inside", 1.0), ("weight_decay", 0.1)],
+        ),
+        case("adagrad", "plain", &[("lr_decay", 0.1)]),
+        case("adagrad", "mean_eps_inside_decay", &[("mean", 1.0), ("eps_inside", 1.0), ("weight_decay", 0.1)]),
+        case("adam", "plain", &[]),
+        case("adam", "amsgrad_decay", &[("amsgrad", 1.0), ("weight_decay", 0.1)]),
+        case("adam", "decoupled", &[("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
+        case("adam", "low_betas", &[("betas", 0.3)]),
+    ]
+}
+
+/// The types of a parameter's tensors: of the parameter, the gradient and all slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Types {
+    pub name: &'static str,
+    pub param: Dtype,
+    pub grad: Dtype,
+    pub slot: Dtype,
+}
+
+/// Each type alone, and some mixed.
+pub const TYPES: [Types; 7] = {
+    use Dtype::{Bf16, F16, F32, F64};
+    const fn of(name: &'static str, param: Dtype, grad: Dtype, slot: Dtype) -> Types {
+        Types { name, param, grad, slot }
+    }
+    [
+        of("f32", F32, F32, F32),
+        of("f64", F64, F64, F64),
+        of("bf16", Bf16, Bf16, Bf16),
+        of("f16", F16, F16, F16),
+        of("bf16_with_f32_slots", Bf16, Bf16, F32),
+        of("f32_with_f16_grad", F32, F16, F32),
+        of("f16_with_f64_slots", F16, F32, F64),
+    ]
+};
+
+impl Types {
+    pub fn dtypes<const S: usize>(&self, live: [bool; S]) -> Dtypes<S> {
+        Dtypes { param: self.param, grad: self.grad, slots: live.map(|live| live.then_some(self.slot)) }
+    }
+
+    pub fn is_wide(&self, any_slot: bool) -> bool {
+        [self.param, self.grad].contains(&Dtype::F64) || any_slot && self.slot == Dtype::F64
+    }
+}
+
+struct IsWide(Table, Types);
+
+impl Visitor for IsWide {
+    type Output = bool;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> bool {
+        let live = R::read(&self.0).unwrap().live();
+        self.1.is_wide(live.contains(&true))
+    }
+}
+
+struct Step(Table, Types, Variant);
+
+impl Visitor for Step {
+    type Output = Kernel;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Kernel {
+        let rule = R::read(&self.0).unwrap();
+        source::step(&rule, &self.1.dtypes(rule.live()), self.2).unwrap()
+    }
+}
+
+struct Begin(Table, Dtype, bool);
+
+impl Visitor for Begin {
+    type Output = Kernel;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Kernel {
+        source::begin(&R::read(&self.0).unwrap(), self.1, self.2).unwrap()
+    }
+}
+
+impl Case {
+    /// Whether the arithmetic on tensors of these types is in `f64`.
+    pub fn is_wide(&self, types: Types) -> bool {
+        rules::visit(self.rule, IsWide(self.options.clone(), types)).unwrap()
+    }
+
+    pub fn step(&self, types: Types, variant: Variant) -> Kernel {
+        rules::visit(self.rule, Step(self.options.clone(), types, variant)).unwrap()
+    }
+
+    pub fn begin(&self, counts: Dtype, wide: bool) -> Kernel {
+        rules::visit(self.rule, Begin(self.options.clone(), counts, wide)).unwrap()
+    }
+}
+
+/// Every variant of a step.
+pub fn variants() -> Vec<Variant> {
+    let bit = |n: u32, k: u32| n >> k & 1 == 1;
+    (0..16)
+        .map(|n| Variant { unscale: bit(n, 0), clip_value: bit(n, 1), on_device: bit(n, 2), strided: bit(n, 3) })
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! Kernels compiled for the host.
+
+use std::ffi::c_void;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libloading::{Library, Symbol};
+use torchpace::cuda::layout::THREADS;
+use torchpace::cuda::source::Kernel;
+
+/// Kernels in a library of their own. One launch at a time.
+pub struct Host {
+    library: Library,
+    texts: Vec<String>,
+}
+
+/// Compiles kernels, each in a namespace of its own, behind `shim.h`. All within one without a name: the `static` of an
+/// inline function would else be one for all libraries of a process.
+pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
+    let (mut source, mut cases) = (String::new(), String::new());
+    writeln!(source, "#include {:?}\n", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/shim.h")).unwrap();
+    for (place, kernel) in kernels.iter().enumerate() {
+        let text = kernel.text.replace("extern \"C\" __global__", "__global__");
+        writeln!(source, "namespace {{ namespace k{place} {{\n{text}\n}} }}\n").unwrap();
+        let name = &kernel.name;
+        writeln!(cases, "    case {place}: return run(k{place}::{name}, grid, block, lockstep, arguments);").unwrap();
+    }
+    writeln!(
+        source,
+        "extern \"C\" void launch(unsigned int kernel, unsigned int grid, unsigned int block, bool lockstep, \
+         void **arguments)\n{{\n    switch (kernel) {{\n{cases}    }}\n}}"
+    )
+    .unwrap();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (text, library) = (folder.join(format!("{name}.cpp")), folder.join(format!("{name}.so")));
+    std::fs::write(&text, source).unwrap();
+    let mut command = Command::new(compiler());
+    command.args(["-std=c++20", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC", "-pthread"]);
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("fma") {
+        command.arg("-mfma");
+    }
+    let output = command.arg("-o").arg(&library).arg(&text).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    // SAFETY: the library has nothing that runs when it is loaded.
+    let library = unsafe { Library::new(&library) }.unwrap();
+    Host { library, texts: kernels.iter().map(|kernel| kernel.text.clone()).collect() }
+}
+
+fn compiler() -> String {
+    let named = std::env::var("CXX").ok();
+    let works =
+        |name: &String| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    let usual = ["c++", "g++", "clang++"].map(str::to_owned);
+    named.into_iter().chain(usual).find(works).expect("a C++ compiler (c++, g++ or clang++), which the tests need")
+}
+
+/// An argument of a kernel: where its bytes are.
+pub fn argument<T>(value: &T) -> *mut c_void {
+    std::ptr::from_ref(value).cast_mut().cast()
+}
+
+impl Host {
+    /// Launches a kernel with pointers to its arguments, in the order of its text.
+    ///
+    /// # Safety
+    ///
+    /// The arguments must be what the text takes, and the memory that it touches must be there.
+    pub unsafe fn launch(&self, kernel: &Kernel, grid: u32, arguments: &[*mut c_void]) {
+        type Launch = unsafe extern "C" fn(u32, u32, u32, bool, *const *mut c_void);
+        let place = self.texts.iter().position(|text| *text == kernel.text).unwrap() as u32;
+        let lockstep = kernel.text.contains("__syncthreads");
+        // SAFETY: the function above; and the caller's promise.
+        unsafe {
+            let launch: Symbol<'_, Launch> = self.library.get(b"launch").unwrap();
+            launch(place, grid, THREADS, lockstep, arguments.as_ptr());
+        }
+    }
+}

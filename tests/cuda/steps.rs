@@ -1,0 +1,433 @@
+//! Steps of the kernels on the host against those of the CPU driver, bit for bit.
+
+use half::{bf16, f16};
+use torchpace::cpu::{Batch, Group, Spawned};
+use torchpace::cuda::layout::{self, Clip, Dim, Layout, chunks};
+use torchpace::cuda::source::{Kernel, Variant, constants};
+use torchpace::rule::Rule;
+use torchpace::rules::{self, Visitor};
+use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
+
+use crate::cases::{Case, TYPES, Table, Types, cases, variants};
+use crate::host::{Host, argument, compile};
+
+/// Bytes that begin at a multiple of 16, or `shift` elements behind it.
+#[derive(Clone)]
+struct Memory {
+    words: Vec<u128>,
+    shift: usize,
+}
+
+impl Memory {
+    fn of(values: &[f64], dtype: Dtype, shift: usize) -> Self {
+        let size = dtype.size().unwrap();
+        let mut words = vec![0_u128; ((values.len() + shift) * size).div_ceil(16) + 1];
+        for (k, &value) in values.iter().enumerate() {
+            let bytes = match dtype {
+                Dtype::F64 => value.to_ne_bytes().to_vec(),
+                Dtype::F32 => (value as f32).to_ne_bytes().to_vec(),
+                Dtype::F16 => f16::from_f64(value).to_ne_bytes().to_vec(),
+                _ => bf16::from_f64(value).to_ne_bytes().to_vec(),
+            };
+            // SAFETY: the words have room for all values and the shift.
+            unsafe {
+                let at = words.as_mut_ptr().cast::<u8>().add((shift + k) * size);
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, size);
+            }
+        }
+        Self { words, shift: shift * size }
+    }
+
+    /// The bits of all numbers, those of every NaN alike.
+    fn bits(&self, dtype: Dtype) -> Vec<u64> {
+        let size = dtype.size().unwrap();
+        let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let numbers = bytes.chunks(size).map(|number| {
+            let bits = number.iter().rev().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
+            let is_nan = match dtype {
+                Dtype::F64 => f64::from_bits(bits).is_nan(),
+                Dtype::F32 => f32::from_bits(bits as u32).is_nan(),
+                Dtype::F16 => f16::from_bits(bits as u16).is_nan(),
+                _ => bf16::from_bits(bits as u16).is_nan(),
+            };
+            if is_nan { u64::MAX } else { bits }
+        });
+        numbers.collect()
+    }
+
+    fn at(&mut self) -> *mut u8 {
+        // SAFETY: within the words.
+        unsafe { self.words.as_mut_ptr().cast::<u8>().add(self.shift) }
+    }
+}
+
+/// A parameter's tensors: the parameter, the gradient and all slots; and its count.
+#[derive(Clone)]
+struct Task {
+    shape: [i64; 2],
+    strides: Vec<[i64; 2]>,
+    memory: Vec<Memory>,
+    count: f32,
+    group: usize,
+}
+
+/// What a step is under.
+#[derive(Debug, Clone, Copy)]
+struct Setup {
+    types: Types,
+    variant: Variant,
+    scale: f32,
+    found_inf: Option<f32>,
+    clip: Option<Clip>,
+    grid: u32,
+    shift: usize,
+}
+
+const LR: [f64; 2] = [0.05, 0.3];
+const LIMIT: f64 = 0.3;
+
+/// Some gradients are one of these.
+const SPECIAL: [f64; 7] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e-40, 6e4, 1e30];
+
+fn random(seed: u64) -> impl FnMut() -> f64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0
+    }
+}
+
+/// Parameters of several sizes, in two groups and at several counts.
+fn tasks(slots: usize, setup: &Setup) -> Vec<Task> {
+    let mut random = random(7);
+    let sizes = [[1, 1], [3, 5], [0, 4], [20, 17], [150, 120], [1, 33]];
+    (sizes.into_iter().enumerate())
+        .map(|(i, shape @ [a, b])| {
+            let dense = [b, 1];
+            let [with_gaps, turned] = if setup.variant.strided { [[2 * b, 2], [1, a]] } else { [dense; 2] };
+            let strides: Vec<_> = [with_gaps, turned].into_iter().chain(vec![dense; slots]).collect();
+            let types = [setup.types.param, setup.types.grad].into_iter().chain(vec![setup.types.slot; slots]);
+            let memory = types.enumerate().map(|(k, dtype)| {
+                let mut value = || if k < 2 { random() } else { random().powi(2) };
+                let mut values: Vec<_> = (0..2 * a * b).map(|_| value()).collect();
+                if k == 1 {
+                    let some = values.iter_mut().skip(3).step_by(11);
+                    some.zip(SPECIAL.into_iter().cycle()).for_each(|(value, special)| *value = special);
+                }
+                // All of one parameter are aligned, of the next the first is not, then the second.
+                let shift = if i % 4 == k + 1 { setup.shift } else { 0 };
+                Memory::of(&values, dtype, shift)
+            });
+            Task { shape, strides, memory: memory.collect(), count: (i % 3) as f32, group: i % 2 }
+        })
+        .collect()
+}
+
+impl Setup {
+    fn unscale(&self) -> Option<f64> {
+        self.variant.unscale.then(|| f64::from((1.0 / f64::from(self.scale)) as f32))
+    }
+
+    fn limit(&self) -> Option<f64> {
+        self.variant.clip_value.then_some(LIMIT)
+    }
+
+    fn on_cpu<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, tasks: &mut [Task]) {
+        let groups = [0, 1].map(|k| Group { maximize: k == 1, clip_value: self.limit(), ..Group::new(*rule, LR[k]) });
+        let mut batch = Batch::new(self.unscale());
+        for Task { shape, strides, memory, count, group } in tasks {
+            let fresh = *count == 0.0;
+            // SAFETY: the memory has room for all that the strides reach, and is borrowed mutably.
+            let view = |memory: &mut Memory, k: usize, dtype| unsafe {
+                View::new(memory.at(), shape, &strides[k], dtype, Device::Cpu)
+            };
+            let mut own = memory.iter_mut().enumerate();
+            let mut next = |dtype| own.next().map(|(k, memory)| view(memory, k, dtype)).unwrap();
+            let (param, grad) = (next(self.types.param), next(self.types.grad));
+            let slots = rule.live().map(|live| live.then(|| next(self.types.slot)));
+            // SAFETY: one number, borrowed mutably.
+            let step = unsafe { View::new(std::ptr::from_mut(count).cast(), &[], &[], Dtype::F32, Device::Cpu) };
+            let operands = Operands { param, grad, slots, step: R::COUNTED.then_some(step) };
+            batch.push((*group, &groups[*group]), fresh, &mut None, &operands, String::new).unwrap();
+        }
+        let mut ready = batch.ready(&mut Territory::default()).unwrap();
+        ready.scale_grads(self.clip.map_or(1.0, |clip| clip.factor));
+        ready.run(&Spawned(1));
+    }
+
+    fn on_kernels<R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        rule: &R,
+        host: &Host,
+        [begin, step]: [&Kernel; 2],
+        tasks: &mut [Task],
+    ) {
+        let tensors = tasks[0].memory.len();
+        let wide = self.types.is_wide(tensors > 2);
+        let lengths = tasks.iter().map(|task| (task.shape[0] * task.shape[1]) as usize);
+        let chunks = chunks(lengths);
+        let rows: Vec<Vec<*mut u8>> =
+            (0..tensors).map(|k| tasks.iter_mut().map(|task| task.memory[k].at()).collect()).collect();
+        let row_starts: Vec<_> = rows.iter().map(Vec::as_ptr).collect();
+        let layouts: Vec<u64> = tasks.iter().flat_map(|task| layout_of(task, self.types)).collect();
+        let setting_of: Vec<u32> = (0..tasks.len() as u32).collect();
+        let settings = if self.variant.on_device {
+            self.begin(rule, host, begin, tasks)
+        } else {
+            let all: Vec<_> = tasks.iter().map(|task| self.setting(rule, task, wide)).collect();
+            words(&layout::settings(&all).unwrap())
+        };
+        let (found_inf, clip) = (pointer(&self.found_inf), pointer(&self.clip));
+        let (chunk_start, count, layout_start) = (chunks.as_ptr(), chunks.len() as u32, layouts.as_ptr());
+        let (setting_of_start, settings_start) = (setting_of.as_ptr(), settings.as_ptr());
+        let scale = &raw const self.scale;
+        let mut arguments = vec![argument(&chunk_start), argument(&count)];
+        arguments.extend(row_starts.iter().map(argument));
+        arguments.extend(self.variant.strided.then(|| argument(&layout_start)));
+        if self.variant.on_device {
+            arguments.push(argument(&settings_start));
+        } else {
+            arguments.extend([argument(&setting_of_start), settings_start.cast_mut().cast()]);
+        }
+        arguments.extend([argument(&found_inf), argument(&clip)]);
+        arguments.extend(self.variant.unscale.then(|| argument(&scale)));
+        // SAFETY: the arguments in the order of the text, each of its type; all memory lives until the end.
+        unsafe { host.launch(step, self.grid, &arguments) };
+    }
+
+    /// A task's setting as the host makes it.
+    fn setting<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, task: &Task, wide: bool) -> Vec<u8> {
+        let step = if R::COUNTED { f64::from(task.count) + 1.0 } else { f64::from(task.count + 1.0).min(2.0) };
+        layout::setting(&rule.coeffs(LR[task.group], step), task.group == 1, self.limit(), wide)
+    }
+
+    /// All tasks' settings as the kernel makes them, and their counts. The first group's rate is on the device.
+    fn begin<R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        rule: &R,
+        host: &Host,
+        kernel: &Kernel,
+        tasks: &mut [Task],
+    ) -> Vec<u64> {
+        let constants = constants(rule);
+        let lr = LR[0];
+        let lr_at = std::ptr::from_ref(&lr).expose_provenance() as u64;
+        let all = [
+            layout::group([0, lr_at], 9.0, false, self.limit(), &constants),
+            layout::group([0, 0], LR[1], true, self.limit(), &constants),
+        ];
+        let groups = words(&layout::groups(&all).unwrap());
+        let group_of: Vec<u32> = tasks.iter().map(|task| task.group as u32).collect();
+        let counts: Vec<*mut f32> = tasks.iter_mut().map(|task| &raw mut task.count).collect();
+        let mut settings = vec![0_u64; tasks.len() * (C + 2)];
+        let (tasks, counts_start, group_of_start) = (tasks.len() as u32, counts.as_ptr(), group_of.as_ptr());
+        let (settings_start, found_inf, clip) = (settings.as_mut_ptr(), pointer(&self.found_inf), pointer(&self.clip));
+        let arguments = [
+            argument(&tasks),
+            argument(&counts_start),
+            argument(&group_of_start),
+            groups.as_ptr().cast_mut().cast(),
+            argument(&settings_start),
+            argument(&found_inf),
+            argument(&clip),
+        ];
+        // SAFETY: the arguments in the order of the text, each of its type; all memory lives until the end.
+        unsafe { host.launch(kernel, 2, &arguments) };
+        settings
+    }
+}
+
+/// Where a value is, or null.
+fn pointer<T>(value: &Option<T>) -> *const T {
+    value.as_ref().map_or(std::ptr::null(), std::ptr::from_ref)
+}
+
+/// The same bytes where words may be.
+fn words(bytes: &[u8]) -> Vec<u64> {
+    bytes
+        .chunks(8)
+        .map(|word| std::array::from_fn(|k| word.get(k).copied().unwrap_or(0)))
+        .map(u64::from_ne_bytes)
+        .collect()
+}
+
+/// A task's `Layout`.
+fn layout_of(task: &Task, types: Types) -> Vec<u64> {
+    fn of<const T: usize>(task: &Task, sizes: &[i64]) -> Vec<u64> {
+        let dim = |d: usize| Dim {
+            count: task.shape[d] as u32,
+            strides: std::array::from_fn::<_, T, _>(|k| task.strides[k][d] * sizes[k]),
+        };
+        let layout = Layout::new(&[dim(0), dim(1)]).unwrap();
+        let mut words = vec![0; size_of::<Layout<T>>() / 8];
+        // SAFETY: a layout is made of numbers alone, and fills the words.
+        unsafe { std::ptr::write(words.as_mut_ptr().cast(), layout) };
+        words
+    }
+    let size = |dtype: Dtype| dtype.size().unwrap() as i64;
+    let mut sizes = vec![size(types.param), size(types.grad)];
+    sizes.resize(task.memory.len(), size(types.slot));
+    match sizes.len() {
+        2 => of::<2>(task, &sizes),
+        3 => of::<3>(task, &sizes),
+        4 => of::<4>(task, &sizes),
+        _ => of::<5>(task, &sizes),
+    }
+}
+
+/// Compares a step under each setup.
+struct Compare<'a> {
+    case: &'a Case,
+    host: &'a Host,
+    setup: Setup,
+}
+
+impl Visitor for Compare<'_> {
+    type Output = ();
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) {
+        let Self { case, host, setup } = self;
+        let rule = R::read(&case.options).unwrap();
+        let slots = rule.live().iter().filter(|&&live| live).count();
+        let before = tasks(slots, &setup);
+        let (mut expected, mut found) = (before.clone(), before.clone());
+        let left_out =
+            setup.found_inf.is_some_and(|found| found != 0.0) || setup.clip.is_some_and(|clip| clip.skip != 0);
+        if !left_out {
+            setup.on_cpu(&rule, &mut expected);
+        }
+        let kernels = kernels(case, &setup);
+        setup.on_kernels(&rule, host, [&kernels[0], &kernels[1]], &mut found);
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            for (k, (found, expected)) in found.memory.iter().zip(&expected.memory).enumerate() {
+                let dtype = [setup.types.param, setup.types.grad].get(k).copied().unwrap_or(setup.types.slot);
+                assert!(
+                    found.bits(dtype) == expected.bits(dtype),
+                    "{} {}: tensor {k} of task {i}, {setup:?}",
+                    case.rule,
+                    case.name
+                );
+            }
+            if R::COUNTED && setup.variant.on_device {
+                assert_eq!(found.count, expected.count, "{} {}: task {i}, {setup:?}", case.rule, case.name);
+            }
+        }
+        let is_changed =
+            before.iter().zip(&found).any(|(before, found)| before.memory[0].words != found.memory[0].words);
+        assert_eq!(is_changed, !left_out);
+    }
+}
+
+fn kernels(case: &Case, setup: &Setup) -> [Kernel; 2] {
+    let wide = case.is_wide(setup.types);
+    [case.begin(Dtype::F32, wide), case.step(setup.types, setup.variant)]
+}
+
+const PLAIN: Setup = Setup {
+    types: TYPES[0],
+    variant: Variant { unscale: false, clip_value: false, on_device: false, strided: false },
+    scale: 3.0,
+    found_inf: None,
+    clip: None,
+    grid: 3,
+    shift: 1,
+};
+
+/// Every case with every type, the variants in turn; the first case in `f32` with all of them.
+fn setups(rule: &str) -> Vec<(Case, Setup)> {
+    let mut all = Vec::new();
+    for (i, case) in cases().into_iter().filter(|case| case.rule == rule).enumerate() {
+        for (j, types) in TYPES.into_iter().enumerate() {
+            let variants = variants();
+            let some = if i == 0 && j == 0 { variants } else { vec![variants[(5 * i + 3 * j) % 16]] };
+            all.extend(some.into_iter().map(|variant| (case.clone(), Setup { types, variant, ..PLAIN })));
+        }
+    }
+    all
+}
+
+fn rule_is_as_on_the_cpu(rule: &str) {
+    let setups = setups(rule);
+    let mut all: Vec<Kernel> = setups.iter().flat_map(|(case, setup)| kernels(case, setup)).collect();
+    all.sort_by(|left, right| left.text.cmp(&right.text));
+    all.dedup();
+    let host = compile(rule, &all);
+    let clip = |factor, skip| Some(Clip { norm: 1.0, factor, skip });
+    let compare = |case: &Case, setup| rules::visit(rule, Compare { case, host: &host, setup }).unwrap();
+    for (case, setup) in &setups {
+        compare(case, *setup);
+        compare(case, Setup { clip: clip(0.3, 0), grid: 1, shift: 0, found_inf: Some(0.0), ..*setup });
+        compare(case, Setup { clip: clip(0.3, 1), ..*setup });
+        compare(case, Setup { found_inf: Some(1.0), grid: 50, ..*setup });
+    }
+}
+
+#[test]
+fn sgd_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("sgd");
+}
+
+#[test]
+fn rmsprop_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("rmsprop");
+}
+
+#[test]
+fn adagrad_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("adagrad");
+}
+
+#[test]
+fn adam_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("adam");
+}
+
+#[test]
+fn every_rule_is_compared() {
+    let mut names = rules::names();
+    names.sort_unstable();
+    assert_eq!(names, ["adagrad", "adam", "rmsprop", "sgd"]);
+}
+
+struct LaunchSize(Table);
+
+impl Visitor for LaunchSize {
+    type Output = usize;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> usize {
+        let rule = R::read(&self.0).unwrap();
+        let settings = layout::settings(&[layout::setting(&[0.0; C], false, None, true)]).unwrap();
+        let groups = layout::groups(&[layout::group([0, 0], 0.0, false, None, &constants(&rule))]).unwrap();
+        settings.len().max(groups.len())
+    }
+}
+
+#[test]
+fn what_comes_with_a_launch_fits_into_it() {
+    // Before CUDA 12.1, and on any device older than Volta, a launch has 4 KiB; some are for pointers.
+    for case in cases() {
+        assert!(rules::visit(case.rule, LaunchSize(case.options)).unwrap() <= 4096 - 16 * size_of::<usize>());
+    }
+    let one = layout::setting(&[0.0], true, None, true);
+    assert_eq!(one, [0.0, -1.0, f64::INFINITY].map(f64::to_ne_bytes).concat());
+    assert_eq!(layout::settings(&vec![one.clone(); layout::SETTINGS]), Some(one.repeat(layout::SETTINGS)));
+    assert_eq!(layout::settings(&vec![one; layout::SETTINGS + 1]), None);
+    let dim = Dim { count: 2, strides: [4] };
+    assert_eq!(Layout::new(&[dim; layout::DIMS]).unwrap().at, [dim; layout::DIMS]);
+    assert_eq!(Layout::new(&[dim; layout::DIMS + 1]), None);
+}
+
+#[test]
+fn chunks_are_of_one_task_each() {
+    let chunk = |task, begin, len| layout::Chunk { task, len, begin };
+    let size = layout::CHUNK;
+    let (whole, long) = (size as u32, 2 * size + 1);
+    let expected = [
+        chunk(0, 0, 1),
+        chunk(2, 0, whole),
+        chunk(3, 0, whole),
+        chunk(3, size as u64, whole),
+        chunk(3, 2 * size as u64, 1),
+    ];
+    assert_eq!(chunks([1, 0, size, long]), expected);
+}
