@@ -2,9 +2,10 @@
 //!
 //! An update rule is written once ([`rules`]), generic over its arithmetic ([`number`]); a driver ([`cpu`]) walks the
 //! memory of all tensors ([`tensor`]) and applies it. A schedule ([`schedule`]) is a function of the step; torch's
-//! schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). The Python face (`py`) only converts.
+//! schedulers go from step to step in torch's own arithmetic ([`lr_scheduler`]). The Python face (`py`) only converts;
+//! the Rust face (`tch`, a feature) has the optimizers over the tensors of the crate tch.
 //!
-//! Arrows point down only: `py` -> `cpu`, `rules`, `schedule`, `lr_scheduler` -> `tensor`, [`rule`] -> [`number`],
+//! Arrows point down only: `py`, `tch` -> `cpu`, `rules`, `schedule`, `lr_scheduler` -> `tensor`, [`rule`] -> [`number`],
 //! [`error`].
 
 pub mod cpu;
@@ -18,3 +19,5 @@ pub mod tensor;
 
 #[cfg(feature = "python")]
 mod py;
+#[cfg(feature = "tch")]
+pub mod tch;

@@ -1,12 +1,14 @@
 //! The CPU driver: applies a rule to the memory of many tensors at once.
 
 mod batch;
+mod clip;
 mod element;
 mod isa;
 mod lanes;
 mod nested;
 mod norm;
 mod pack;
+mod pool;
 #[cfg(target_arch = "x86_64")]
 mod registers;
 mod sweep;
@@ -14,5 +16,7 @@ mod task;
 mod threads;
 
 pub use batch::{Batch, Group, Kept, Ready, Unfit};
+pub use clip::{Clip, Nonfinite};
 pub use isa::Isa;
+pub use pool::{ParallelFor, Piece, Pool, PoolThreads};
 pub use threads::{Spawned, Threads};
