@@ -1,16 +1,19 @@
 //! The Rust face against tch's own optimizers and against the Python package.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+use std::path::Path;
+use std::process::Command;
+
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Mode, Plateau, Ramp, Schedule, ThresholdMode, Warmup};
 use torchpace::tch::{Adagrad, Adam, AdamW, Error, Group, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
 
-/// Numbers around 0 that depend on a seed alone, the same in `tests/control/test_rust_face.py`.
+/// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
 fn numbers(seed: i64, size: &[i64], kind: Kind) -> Tensor {
     let count: i64 = size.iter().product();
-    let places = Tensor::arange(count, (Kind::Int64, Device::Cpu));
-    (((places * 7919 + seed * 104_729) % 1999).to_kind(Kind::Double) / 1000.0 - 1.0).reshape(size).to_kind(kind)
+    let numbers = (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1999) as f64 / 1000.0 - 1.0);
+    Tensor::from_slice(&numbers.collect::<Vec<_>>()).reshape(size).to_kind(kind)
 }
 
 const SHAPES: [&[i64]; 5] = [&[40, 30], &[], &[3, 1, 5], &[0, 4], &[257]];
@@ -132,8 +135,7 @@ fn variables_that_come_later_are_taken_up_with_their_groups() {
     let first = store.root().ones("first", &[3]);
     let mut optimizer = Sgd::default().build(&store, 0.1).unwrap();
     optimizer.set_schedule(&cosine(10.0)).unwrap();
-    let mut path = store.root();
-    path.set_group(2);
+    let path = store.root().set_group(2);
     let second = path.ones("second", &[3]);
     optimizer.backward_step(&(&first + &second).sum(Kind::Float)).unwrap();
     assert_eq!(optimizer.group_count(), 3);
@@ -270,7 +272,7 @@ fn a_norm_that_is_not_finite() {
             (found, expected) => panic!("{found:?}, expected {expected:?}"),
         }
         let moved = nonfinite_norm == Nonfinite::Propagate;
-        assert_eq!(values(&weight)[1], if moved { 2.0 } else { 2.0 });
+        assert_eq!(values(&weight)[1], 2.0);
         assert_eq!(values(&weight)[0].is_nan(), moved);
         // A step that was not done has left no state: the next is the first.
         if !moved {
@@ -448,7 +450,7 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
     );
     assert!(matches!(optimizer.set_option(0, "nesterov", 1.0), Err(Error::UnknownOption { .. })));
     assert_eq!(said(optimizer.seek(-1.0)), "step is -1, expected a finite number >= 0");
-    let negative = Schedule::new(torchpace::schedule::Constant { value: -1.0 }).unwrap();
+    let negative = Schedule::new(torchpace::schedule::Constant { factor: -1.0 }).unwrap();
     assert_eq!(said(optimizer.set_schedule(&negative)), "group 0: lr is -0.1, expected a number >= 0");
     assert_eq!(optimizer.lr(0).unwrap(), 0.1);
 
@@ -546,7 +548,7 @@ fn a_file_that_does_not_fit_changes_nothing() {
     optimizer.backward_step(&a.sum(Kind::Float)).unwrap();
     optimizer.set_lr(0.7).unwrap();
     optimizer.save(&path).unwrap();
-    let mut said = |optimizer: &mut Optimizer| {
+    let said = |optimizer: &mut Optimizer| {
         let error = optimizer.load(&path).unwrap_err().to_string();
         assert_eq!(optimizer.lr(0).unwrap(), 0.1);
         error.replace(&path.display().to_string(), "file")
@@ -576,4 +578,157 @@ fn an_optimizer_may_go_to_another_thread() {
     let before = values(&weight)[0];
     std::thread::spawn(move || optimizer.step().map(drop).map_err(|error| error.to_string())).join().unwrap().unwrap();
     assert!(values(&weight)[0] != before);
+}
+
+/// A run of ten steps, as tests/turns.py does it in Python.
+struct Run {
+    store: VarStore,
+    optimizer: Optimizer,
+}
+
+type Build = Box<dyn Fn(&VarStore) -> Result<Optimizer, Error>>;
+
+impl Run {
+    fn new(kind: Kind, build: &Build) -> Self {
+        let store = store(kind);
+        let optimizer = build(&store).unwrap();
+        Self { store, optimizer }
+    }
+
+    fn resume(&mut self, folder: &Path, name: &str) {
+        for (name, value) in Tensor::read_safetensors(folder.join(format!("{name}-weights.safetensors"))).unwrap() {
+            tch::no_grad(|| self.store.root().get(&name).unwrap().copy_(&value));
+        }
+        self.optimizer.load(folder.join(format!("{name}.safetensors"))).unwrap();
+    }
+
+    fn steps(&mut self, steps: std::ops::Range<i64>) {
+        self.optimizer.set_schedule(&cosine(20.0)).unwrap();
+        self.optimizer.seek(steps.start as f64).unwrap();
+        let params = variables(&self.store);
+        for step in steps {
+            self.optimizer.backward_step(&loss(&params, step)).unwrap();
+            self.optimizer.advance().unwrap();
+        }
+    }
+
+    fn weights(&self) -> Vec<(String, Tensor)> {
+        let named = self.store.variables().into_iter().map(|(name, value)| (name, value.detach()));
+        let mut named: Vec<_> = named.collect();
+        named.sort_by(|left, right| left.0.cmp(&right.0));
+        named
+    }
+
+    fn save(&self, folder: &Path, name: &str) {
+        Tensor::write_safetensors(&self.weights(), folder.join(format!("{name}-weights.safetensors"))).unwrap();
+        self.optimizer.save(folder.join(format!("{name}.safetensors"))).unwrap();
+    }
+}
+
+/// That two files hold the same tensors, to the bit.
+fn same(folder: &Path, left: &str, right: &str) {
+    let read = |name: &str| {
+        let mut tensors = Tensor::read_safetensors(folder.join(format!("{name}.safetensors"))).unwrap();
+        tensors.sort_by(|left, right| left.0.cmp(&right.0));
+        tensors
+    };
+    let (left_tensors, right_tensors) = (read(left), read(right));
+    assert!(!left_tensors.is_empty());
+    assert_eq!(left_tensors.len(), right_tensors.len());
+    for ((left_name, left_tensor), (right_name, right_tensor)) in left_tensors.iter().zip(&right_tensors) {
+        assert_eq!(left_name, right_name);
+        assert_eq!(left_tensor.kind(), right_tensor.kind(), "{left_name}");
+        assert!(left_tensor == right_tensor, "{}: {left_name} of {left} and {right} differ", folder.display());
+    }
+}
+
+#[test]
+#[ignore = "needs Python with the package installed: make test-rust runs it"]
+fn python_and_rust_take_turns() {
+    tch::set_num_threads(1);
+    let root = std::env::temp_dir().join(format!("torchpace-turns-{}", std::process::id()));
+    let builds: [(&str, &str, Build); 6] = [
+        (
+            "SGD",
+            r#"{"lr": 0.01, "momentum": 0.9, "nesterov": true, "weight_decay": 0.1}"#,
+            Box::new(|s| Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1, ..Sgd::default() }.build(s, 0.01)),
+        ),
+        (
+            "SGD",
+            r#"{"lr": 0.01, "momentum": 0.5, "averaged": true, "maximize": true, "clip_value": 0.5}"#,
+            Box::new(|s| {
+                let clip_value = Some(0.5);
+                Sgd { momentum: 0.5, averaged: true, maximize: true, clip_value, ..Sgd::default() }.build(s, 0.01)
+            }),
+        ),
+        (
+            "RMSprop",
+            r#"{"lr": 0.02, "alpha": 0.9, "momentum": 0.5, "centered": true, "eps_inside": true}"#,
+            Box::new(|s| {
+                let options = RmsProp { alpha: 0.9, momentum: 0.5, centered: true, ..RmsProp::default() };
+                RmsProp { eps_inside: true, ..options }.build(s, 0.02)
+            }),
+        ),
+        (
+            "Adagrad",
+            r#"{"lr": 0.05, "lr_decay": 0.1, "initial_accumulator_value": 0.3, "mean": true}"#,
+            Box::new(|s| {
+                let initial_accumulator_value = 0.3;
+                Adagrad { lr_decay: 0.1, initial_accumulator_value, mean: true, ..Adagrad::default() }.build(s, 0.05)
+            }),
+        ),
+        (
+            "Adam",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "amsgrad": true, "weight_decay": 0.1, "max_grad_norm": 1.0}"#,
+            Box::new(|s| {
+                let options = Adam { betas: [0.8, 0.9], amsgrad: true, weight_decay: 0.1, ..Adam::default() };
+                Adam { max_grad_norm: Some(1.0), ..options }.build(s, 0.01)
+            }),
+        ),
+        ("AdamW", r#"{"lr": 0.01}"#, Box::new(|s| AdamW::default().build(s, 0.01))),
+    ];
+    let kinds = [Kind::Float, Kind::Double, Kind::BFloat16];
+    let mut cases = Vec::new();
+    for (number, (class, options, build)) in builds.iter().enumerate() {
+        for kind in kinds {
+            // Without names, parameters are found by their order.
+            for named in [true, false] {
+                let name = format!("{number}-{kind:?}-{named}");
+                let folder = root.join(&name);
+                std::fs::create_dir_all(&folder).unwrap();
+                cases.push(format!(
+                    r#"{{"folder": "{name}", "class": "{class}", "options": {options}, "kind": "{kind:?}", "named": {named}}}"#
+                ));
+                let mut run = Run::new(kind, build);
+                run.steps(0..5);
+                run.save(&folder, "rust-half");
+                run.steps(5..10);
+                run.save(&folder, "rust-whole");
+            }
+        }
+    }
+    std::fs::write(root.join("cases.json"), format!("[{}]", cases.join(", "))).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/turns.py");
+    let done = Command::new("python3").arg(script).arg(&root).status().unwrap();
+    assert!(done.success());
+    for (number, (_, _, build)) in builds.iter().enumerate() {
+        for kind in kinds {
+            for named in [true, false] {
+                let folder = root.join(format!("{number}-{kind:?}-{named}"));
+                same(&folder, "rust-whole-weights", "python-whole-weights");
+                same(&folder, "rust-whole-weights", "python-after-rust-weights");
+                let mut run = Run::new(kind, build);
+                run.resume(&folder, "python-half");
+                run.steps(5..10);
+                run.save(&folder, "rust-after-python");
+                same(&folder, "rust-whole-weights", "rust-after-python-weights");
+                same(&folder, "rust-whole", "rust-after-python");
+                if named {
+                    same(&folder, "rust-whole", "python-whole");
+                    same(&folder, "rust-whole", "python-after-rust");
+                }
+            }
+        }
+    }
+    std::fs::remove_dir_all(root).unwrap();
 }
