@@ -174,12 +174,13 @@ def _parts(tensor: Tensor) -> Tensor:
 
 def _whole(place: str, entry: str, value: Tensor, param: Tensor) -> Tensor:
     if entry != "step" and param.is_complex():
-        value = torch.view_as_complex(value)
+        # In memory of its own: the file's is not aligned as complex numbers have to be.
+        value = torch.view_as_complex(value.clone())
     expected = torch.Size() if entry == "step" else param.shape
     if value.shape != expected:
         raise ValueError(f"{place} has shape {list(value.shape)}, expected {list(expected)}")
     if entry == "step":
-        return value
+        return value.clone()  # the file's own memory stays with the file
     # Laid out like the parameter, as the state is when it is made.
     return torch.zeros_like(param, dtype=value.dtype, memory_format=torch.preserve_format).copy_(value).detach()
 
