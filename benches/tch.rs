@@ -89,7 +89,11 @@ fn turns() {
             let steps = if shapes.len() == 500 { 400 } else { 15 };
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for turn in 0..steps + 3 {
-                let mut left = || ours.push(timed(|| drop(black_box(pair.ours.1.step().unwrap()))));
+                let mut left = || {
+                    ours.push(timed(|| {
+                        black_box(pair.ours.1.step().unwrap());
+                    }))
+                };
                 let mut right = || theirs.push(timed(|| pair.theirs.1.step()));
                 if turn % 2 == 0 {
                     left();

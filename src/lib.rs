@@ -8,6 +8,8 @@
 //! Arrows point down only: `py`, `tch` -> `cpu`, `rules`, `schedule`, `lr_scheduler` -> `tensor`, [`rule`] -> [`number`],
 //! [`error`].
 
+#![deny(missing_docs)]
+
 pub mod cpu;
 pub mod error;
 pub mod lr_scheduler;

@@ -3,6 +3,13 @@
 use crate::error::Error;
 
 /// Clipping of the gradients by their norm.
+///
+/// ```
+/// use torchpace::cpu::{Clip, Nonfinite};
+/// let clip = Clip { max_norm: Some(1.0), nonfinite: Nonfinite::Propagate };
+/// assert_eq!(clip.factor(0.5), Ok(Some(1.0)));
+/// assert!((clip.factor(4.0).unwrap().unwrap() - 0.25).abs() < 1e-6);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clip {
     /// The largest norm; `None` for any.
@@ -12,6 +19,14 @@ pub struct Clip {
 }
 
 /// What an infinite or NaN norm of the gradients does.
+///
+/// ```
+/// use torchpace::cpu::{Clip, Nonfinite};
+/// let factor = |nonfinite| Clip { max_norm: Some(1.0), nonfinite }.factor(f64::INFINITY);
+/// assert_eq!(factor(Nonfinite::Propagate), Ok(Some(0.0)));
+/// assert_eq!(factor(Nonfinite::Skip), Ok(None));
+/// assert!(factor(Nonfinite::Raise).is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Nonfinite {
     /// As in `torch.nn.utils.clip_grad_norm_`: gradients become 0 or NaN.

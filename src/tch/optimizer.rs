@@ -19,6 +19,19 @@ use crate::rules;
 use crate::schedule::Schedule;
 
 /// What a step has come to.
+///
+/// ```
+/// use tch::{Device, Kind, nn};
+/// use torchpace::tch::{Adam, Nonfinite, Outcome};
+///
+/// let store = nn::VarStore::new(Device::Cpu);
+/// let weight = store.root().ones("weight", &[2]);
+/// let options = Adam { max_grad_norm: Some(1.0), nonfinite_norm: Nonfinite::Skip, ..Adam::default() };
+/// let mut optimizer = options.build(&store, 0.1)?;
+/// assert_eq!(optimizer.backward_step(&(&weight * f64::NAN).sum(Kind::Float))?, Outcome::Skipped);
+/// assert_eq!(weight.double_value(&[0]), 1.0);
+/// # Ok::<(), torchpace::tch::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
