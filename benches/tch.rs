@@ -1,7 +1,8 @@
 //! A step of the Rust face against one of tch's own optimizers (libtorch's C++), on the lists of benches/lists.py.
 //!
 //! Criterion takes one arm after the other, so a table with turns comes first: step by step ours and theirs in turn, the
-//! median of each and their quotient. All arms check that the parameters have moved.
+//! median of each and their quotient. All arms check that the parameters have moved. With the environment's `RECORD` set to
+//! a file, the rows are written there.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -83,10 +84,11 @@ fn median(mut times: Vec<f64>) -> f64 {
 fn turns() {
     println!("{} threads; microseconds a step, median of arms in turn", tch::get_num_threads());
     println!("{:14} {:14} {:>12} {:>12} {:>8}", "list", "optimizer", "ours", "tch's", "times");
+    let mut rows = vec!["list,optimizer,ours_us,tch_us,ratio,low,high,turns".to_owned()];
     for (list, shapes) in lists() {
         for name in NAMES {
             let mut pair = pair(name, &shapes);
-            let steps = if shapes.len() == 500 { 400 } else { 15 };
+            let steps: usize = if shapes.len() == 500 { 400 } else { 15 };
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for turn in 0..steps + 3 {
                 let mut left = || {
@@ -106,9 +108,18 @@ fn turns() {
             let moved = |store: &VarStore| store.trainable_variables()[0].flatten(0, -1).double_value(&[0]);
             let (left, right) = (moved(&pair.ours.0), moved(&pair.theirs.0));
             assert!(left < 1.0 && (left - right).abs() < 1e-4, "{name}: {left} and {right}");
-            let (ours, theirs) = (median(ours.split_off(3)), median(theirs.split_off(3)));
-            println!("{list:14} {name:14} {ours:12.1} {theirs:12.1} {:8.2}", theirs / ours);
+            let (ours, theirs) = (ours.split_off(3), theirs.split_off(3));
+            let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| theirs / ours).collect();
+            ratios.sort_by(f64::total_cmp);
+            let (low, high) = (ratios[steps / 4], ratios[3 * steps / 4]);
+            let (ours, theirs) = (median(ours), median(theirs));
+            let ratio = theirs / ours;
+            println!("{list:14} {name:14} {ours:12.1} {theirs:12.1} {ratio:8.2}");
+            rows.push(format!("{list},{name},{ours:.1},{theirs:.1},{ratio:.2},{low:.2},{high:.2},{steps}"));
         }
+    }
+    if let Ok(path) = std::env::var("RECORD") {
+        std::fs::write(path, rows.join("\n") + "\n").unwrap();
     }
 }
 

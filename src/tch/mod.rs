@@ -1,4 +1,4 @@
-//! The Rust face: the optimizers over [`tch::Tensor`](::tch::Tensor), with schedules and checkpoints (feature `tch`).
+//! The Rust face: the optimizers over [`tch::Tensor`], with schedules and checkpoints (feature `tch`).
 //!
 //! They take the place of `tch::nn`'s: `Adam::default().build(&store, 1e-3)`, then `backward_step(&loss)`. What differs:
 //! errors are returned; options have torch's names; clipping is in the step; any [`Schedule`](crate::schedule::Schedule)

@@ -112,10 +112,9 @@ impl Optimizer {
 
     /// Takes up the variables that the store has got since.
     fn add_new_variables(&mut self) -> Result<(), Error> {
-        let Some((store, known)) = self.store.as_mut() else { return Ok(()) };
-        let store = Arc::clone(store);
+        let Some((store, from)) = &self.store else { return Ok(()) };
+        let (store, from) = (Arc::clone(store), *from);
         let variables = store.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = core::mem::replace(known, variables.trainable_variables.len());
         if from >= variables.trainable_variables.len() {
             return Ok(());
         }
@@ -130,6 +129,7 @@ impl Optimizer {
                 self.schedules.copy(0, group);
             }
             self.add(variable.group, name, variable.tensor.shallow_clone())?;
+            self.store = Some((Arc::clone(&store), index + 1));
         }
         Ok(())
     }
