@@ -538,6 +538,32 @@ fn a_run_goes_on_from_a_file_as_if_it_had_not_stopped() {
 }
 
 #[test]
+fn complex_state_and_any_layout_come_back_from_a_file() {
+    let path = file("complex");
+    let complex = numbers(3, &[6, 5, 2], Kind::Float).view_as_complex().copy();
+    for start in [complex, transposed(&numbers(4, &[6, 5], Kind::Half))] {
+        let (first, second) = (start.copy().set_requires_grad(true), start.copy().set_requires_grad(true));
+        let make = |param: &Tensor| {
+            let options = Adagrad { initial_accumulator_value: 0.5, ..Adagrad::default() };
+            Adagrad::build_groups(vec![Group { params: named(&[("p", param)]), lr: 0.1, options }]).unwrap()
+        };
+        let step = |optimizer: &mut Optimizer, param: &Tensor| {
+            optimizer.backward_step(&(param * param.conj()).abs().sum(Kind::Float)).unwrap();
+        };
+        let (mut whole, mut other) = (make(&first), make(&second));
+        step(&mut whole, &first);
+        whole.save(&path).unwrap();
+        other.load(&path).unwrap();
+        tch::no_grad(|| second.shallow_clone().copy_(&first));
+        step(&mut whole, &first);
+        step(&mut other, &second);
+        assert_eq!(first.detach(), second.detach());
+        assert!(first.detach() != start);
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn a_file_that_does_not_fit_changes_nothing() {
     let path = file("unfit");
     let (a, b) = (leaf(&[1.0, 2.0]), leaf(&[1.0, 2.0, 3.0]));
