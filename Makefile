@@ -12,8 +12,16 @@ HAS_TORCH := $(ENV)/.torch-$(TORCH)
 INSTALLED := $(ENV)/.installed
 SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.cuh') Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 
-.PHONY: all lint sanitize valgrind test test-rust test-python test-nvrtc test-trainers test-torch demo gallery bench wheel
-.PHONY: clean tools tools-test
+# The Rust face links against the torch that its crate tch knows, and against no other. torch-sys does not see when the
+# torch of the environment changes, so each has a target folder of its own.
+TCH_TORCH := 2.13.0
+HAS_TCH := $(filter $(TCH_TORCH),$(TORCH))
+TCH = PATH="$(abspath $(BIN)):$$PATH" LIBTORCH_USE_PYTORCH=1 CARGO_TARGET_DIR=target/tch-$(TORCH) cargo
+# One profile for all but the benchmark, so that torch-sys compiles its C++ once.
+TCH_FLAGS := --locked --no-default-features --features tch
+
+.PHONY: all lint sanitize valgrind test test-rust test-core test-tch test-nvrtc test-python test-trainers test-torch demo
+.PHONY: demo-rust gallery bench bench-tch wheel clean tools tools-test
 .DELETE_ON_ERROR:
 # Several recipes install into one environment.
 .NOTPARALLEL:
@@ -60,10 +68,18 @@ demo: $(INSTALLED) $(ENV)/.extra-demo
 gallery: $(INSTALLED) $(ENV)/.extra-gallery
 	$(PY) -m torchpace.gallery --all --out $(OUT)/gallery
 
+# The same in Rust, on the same images; fails where the accuracy is not the same.
+demo-rust: $(INSTALLED) $(ENV)/.extra-demo | tools-test
+	$(PY) examples/export.py $(OUT)/digits.safetensors
+	$(TCH) run $(TCH_FLAGS) --profile test --example digits -- $(OUT)/digits.safetensors
+
 ## Tests.
 test: test-rust test-nvrtc test-python test-trainers
 
-test-rust: | tools-test
+test-rust: test-core $(if $(HAS_TCH),test-tch demo-rust)
+
+# Mathematics and the CPU driver: needs neither torch nor Python.
+test-core: | tools-test
 	cargo test --locked --no-default-features
 
 # All CUDA kernels compiled for all architectures, by the NVRTC that torch's CUDA builds bring. No GPU is needed.
@@ -71,6 +87,11 @@ test-nvrtc: $(HAS_TORCH) | tools-test
 	@found=$$($(PY) -c 'import glob, os, sys; print(os.pathsep.join(sorted({os.path.dirname(path) for folder in sys.path for path in glob.glob(folder + "/nvidia/*/lib/libnvrtc.so.*")})))') && \
 	if [ -z "$$found" ]; then echo "test-nvrtc: skipped: the environment has no NVRTC (its torch is not built for CUDA)"; \
 	else CUDA_CACHE_DISABLE=1 TORCHPACE_NVRTC="$$found" cargo test --locked --no-default-features --test cuda compiled:: -- --include-ignored; fi
+
+# The Rust face, also against the Python package.
+test-tch: $(INSTALLED) $(ENV)/.extra-test | tools-test
+	$(TCH) test $(TCH_FLAGS) --lib --test tch -- --include-ignored
+	$(TCH) test $(TCH_FLAGS) --doc tch
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
 	$(PY) -m pytest --ignore=tests/trainers
@@ -89,6 +110,8 @@ lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test $(ENV)/.extra-plot
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	cargo clippy --locked --lib -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --no-default-features --quiet
+	$(if $(HAS_TCH),$(TCH) clippy $(TCH_FLAGS) --profile test --all-targets -- -D warnings)
+	$(if $(HAS_TCH),RUSTDOCFLAGS='-D warnings' $(TCH) doc $(TCH_FLAGS) --profile test --no-deps --quiet)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -111,6 +134,10 @@ bench: $(INSTALLED) $(ENV)/.extra-demo
 	$(PY) benches/monitor.py
 	$(PY) benches/memory.py
 	cargo bench --locked --no-default-features --bench sweep
+	$(if $(HAS_TCH),$(MAKE) bench-tch)
+
+bench-tch: $(HAS_TORCH) | tools-test
+	$(TCH) bench $(TCH_FLAGS) --bench tch
 
 ## A wheel with a portable platform tag (on Linux, zig links against an old glibc), and the sources.
 PORTABLE := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)

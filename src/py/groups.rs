@@ -6,8 +6,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use super::options::GroupOptions;
 use super::plan::Stop;
 use super::state::{Keys, each_item};
-use crate::cpu::Group;
-use crate::error::Error;
+use crate::cpu::{Clip, Group};
 use crate::rule::{Options, Rule};
 
 /// A group as it was last read.
@@ -20,26 +19,6 @@ pub struct KnownGroup<R> {
     pub keys: Keys,
     /// Clipping by the norm over all groups.
     pub clip: Clip,
-}
-
-/// Clipping of the gradients by their norm.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Clip {
-    /// The largest norm; `None` for any.
-    pub max_norm: Option<f64>,
-    /// What an infinite norm or NaN does.
-    pub nonfinite: Nonfinite,
-}
-
-/// What an infinite or NaN norm of the gradients does.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Nonfinite {
-    /// As in `torch.nn.utils.clip_grad_norm_`: gradients become 0 or NaN.
-    Propagate,
-    /// Nothing is stepped on.
-    Skip,
-    /// An error.
-    Raise,
 }
 
 impl<R> KnownGroup<R> {
@@ -104,27 +83,6 @@ impl<R> KnownGroup<R> {
             same
         });
         same
-    }
-}
-
-impl Clip {
-    /// None.
-    pub const OFF: Self = Self { max_norm: None, nonfinite: Nonfinite::Propagate };
-
-    /// That another group at `place` asks for the same.
-    pub fn check(self, other: Self, place: &str) -> Result<(), Error> {
-        let differ = |name, found: String, expected: String| {
-            Err(Error::GroupsDiffer { place: place.to_owned(), name, found, expected })
-        };
-        let text = |norm: Option<f64>| norm.map_or_else(|| "None".to_owned(), |norm| norm.to_string());
-        if other.max_norm != self.max_norm {
-            return differ("max_grad_norm", text(other.max_norm), text(self.max_norm));
-        }
-        if self.max_norm.is_some() && other.nonfinite != self.nonfinite {
-            let text = |nonfinite| format!("{nonfinite:?}").to_lowercase();
-            return differ("nonfinite_norm", text(other.nonfinite), text(self.nonfinite));
-        }
-        Ok(())
     }
 }
 

@@ -4,8 +4,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::groups::Nonfinite;
 use super::torch::Torch;
+use crate::cpu::Nonfinite;
 use crate::error::Error;
 use crate::rule::Options;
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::groups::{Clip, KnownGroup, Nonfinite};
+use super::groups::KnownGroup;
 use super::held::{Held, Role, SMALL};
 use super::member::{Member, replace, replace_optional};
 use super::memory::{again, grad_norm, read, run};
@@ -15,7 +15,7 @@ use super::options::{GroupOptions, describe_type};
 use super::plan::{AnySteps, Path, Stop};
 use super::state::{Found, Table};
 use super::torch::Torch;
-use crate::cpu::Kept;
+use crate::cpu::{Clip, Kept};
 use crate::error::Error;
 use crate::rule::Rule;
 use crate::tensor::Territory;
@@ -125,17 +125,12 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             let Some(mut ready) = ready else { continue };
             let factor = match clip.max_norm {
                 None => 1.0,
-                Some(max_norm) => {
+                Some(_) => {
                     let norm = call.norm.get().unwrap_or_else(|| grad_norm(call, &ready));
                     call.norm.set(Some(norm));
-                    match clip.nonfinite {
-                        Nonfinite::Skip if !norm.is_finite() => return Ok(Path::Skipped(norm)),
-                        Nonfinite::Raise if !norm.is_finite() => return Err(Error::NonFiniteNorm { norm }.into()),
-                        // As in torch; a NaN stays.
-                        _ => {
-                            let factor = max_norm / (norm + 1e-6);
-                            if factor > 1.0 { 1.0 } else { factor }
-                        }
+                    match clip.factor(norm)? {
+                        Some(factor) => factor,
+                        None => return Ok(Path::Skipped(norm)),
                     }
                 }
             };

@@ -9,7 +9,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyList, PyType};
 
 use super::dlpack::{Hold, Reader, Sight};
-use super::threads::{Pool, TorchThreads};
+use super::threads;
+use crate::cpu::{Pool, PoolThreads};
 use crate::tensor::View;
 
 /// torch as this binding knows it.
@@ -40,7 +41,7 @@ impl Torch {
             let some = module.call_method1("empty", (0,))?;
             Ok(Self {
                 reader: Reader::of(&tensor)?,
-                pool: Pool::find(&module),
+                pool: threads::find(&module),
                 grad: getter(&module.getattr("_C")?.getattr("TensorBase")?, "grad")?,
                 is_neg: function(some.getattr("is_neg")?)?,
                 tensor: tensor.cast_into::<PyType>()?.unbind(),
@@ -52,8 +53,8 @@ impl Torch {
     }
 
     /// At most `count` threads.
-    pub fn threads(&self, count: usize) -> TorchThreads<'_> {
-        TorchThreads::new(self.pool.as_ref(), count)
+    pub fn threads(&self, count: usize) -> PoolThreads<'_> {
+        PoolThreads::new(self.pool.as_ref(), count)
     }
 
     /// The object as a plain tensor, if it is one.

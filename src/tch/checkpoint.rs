@@ -1,0 +1,323 @@
+//! An optimizer's state in a safetensors file. `python/torchpace/optim/checkpoint.py` reads and writes the same:
+//!
+//! * tensors `<parameter>.<entry>`, the entries by torch's names; complex numbers as pairs in a last dimension;
+//! * metadata `format` and `version`; `rule`; `param_groups`, the groups' options as JSON with the parameters' names,
+//!   or their places where they have none; here also `schedules`. Numbers that JSON lacks are strings.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ::tch::{Kind, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
+use serde_json::{Map, Value as Json, json};
+
+use super::error::Error;
+use super::options::{Table, Value};
+use super::schedules::Schedules;
+use super::steps::{AnySteps, Prepared, parts};
+use crate::cpu::Nonfinite;
+use crate::schedule::Memory;
+
+const FORMAT: &str = "torchpace.optimizer";
+const VERSION: &str = "1";
+
+/// What was read and fits.
+pub struct Loaded {
+    pub state: Vec<Prepared>,
+    pub tables: Vec<Table>,
+    pub schedules: Schedules,
+}
+
+/// Writes a file, next to the old one until it is whole.
+pub fn save(path: &Path, steps: &dyn AnySteps, tables: &[Table], schedules: &Schedules) -> Result<(), Error> {
+    let mut tensors = Vec::new();
+    for (index, (_, param, _)) in steps.params().into_iter().enumerate() {
+        for (entry, tensor) in steps.state(index) {
+            let whole = parts(tensor)?.f_contiguous()?;
+            let kind = whole.f_kind()?;
+            let mut bytes = vec![0; whole.numel() * kind.elt_size_in_bytes()];
+            whole.f_copy_data_u8(&mut bytes, whole.numel())?;
+            let shape = whole.size().into_iter().map(|size| size as usize).collect::<Vec<_>>();
+            tensors.push((format!("{param}.{entry}"), dtype(kind, param)?, shape, bytes));
+        }
+    }
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let written = |error: safetensors::SafeTensorError| io(std::io::Error::other(error));
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(written)?))
+    });
+    let views = views.collect::<Result<Vec<_>, Error>>()?;
+    let metadata = HashMap::from([
+        ("format".to_owned(), FORMAT.to_owned()),
+        ("version".to_owned(), VERSION.to_owned()),
+        ("rule".to_owned(), steps.rule().to_owned()),
+        ("param_groups".to_owned(), groups_json(steps, tables).to_string()),
+        ("schedules".to_owned(), schedules_json(schedules).to_string()),
+    ]);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let written = serialize_to_file(views, Some(metadata), Path::new(&beside)).map_err(written);
+    let moved = written.and_then(|()| std::fs::rename(&beside, path).map_err(io));
+    if moved.is_err() {
+        std::fs::remove_file(&beside).ok();
+    }
+    moved
+}
+
+fn dtype(kind: Kind, param: &str) -> Result<Dtype, Error> {
+    Ok(match kind {
+        Kind::Float => Dtype::F32,
+        Kind::Double => Dtype::F64,
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        _ => {
+            let (name, found) = (param.to_owned(), format!("of kind {kind:?}"));
+            return Err(Error::Tensor { name, tensor: "state", found, expected: "a floating-point or complex tensor" });
+        }
+    })
+}
+
+/// A number, as a string if JSON lacks it.
+fn number_json(number: f64) -> Json {
+    if number.is_finite() { json!(number) } else { Json::String(number.to_string().to_lowercase()) }
+}
+
+fn groups_json(steps: &dyn AnySteps, tables: &[Table]) -> Json {
+    let params = steps.params();
+    let groups = tables.iter().map(|table| {
+        let mut group = Map::new();
+        for &(name, value) in &table.entries {
+            let value = match value {
+                Value::Number(number) | Value::Bound(Some(number)) => number_json(number),
+                Value::Pair(pair) => Json::Array(pair.map(number_json).to_vec()),
+                Value::Flag(flag) if flag || !EXTRA.contains(&name) => Json::Bool(flag),
+                Value::Nonfinite(nonfinite) if nonfinite != Nonfinite::Propagate => Json::String(word(nonfinite)),
+                // Off, and then not among torch's options.
+                Value::Flag(_) | Value::Bound(None) | Value::Nonfinite(_) => continue,
+            };
+            group.insert(name.to_owned(), value);
+        }
+        for (name, &base) in &table.bases {
+            group.insert(format!("initial_{name}"), number_json(base));
+        }
+        let own = params.iter().filter(|(group, ..)| *group == table.group).map(|(_, name, _)| json!(name));
+        group.insert("params".to_owned(), own.collect());
+        Json::Object(group)
+    });
+    groups.collect()
+}
+
+/// Flags that torch lacks.
+const EXTRA: [&str; 3] = ["averaged", "mean", "eps_inside"];
+
+fn word(nonfinite: Nonfinite) -> String {
+    format!("{nonfinite:?}").to_lowercase()
+}
+
+fn schedules_json(schedules: &Schedules) -> Json {
+    let all = schedules.0.iter().map(|scheduled| {
+        let memories = scheduled.memories.iter().map(|memory| {
+            json!({
+                "scale": number_json(memory.scale),
+                "best": number_json(memory.best),
+                "worse": memory.worse,
+                "better": memory.better,
+                "cooldown": memory.cooldown,
+            })
+        });
+        json!({
+            "group": scheduled.group,
+            "name": scheduled.name,
+            "step": scheduled.step,
+            "base": number_json(scheduled.base()),
+            "plateaus": memories.collect::<Json>(),
+        })
+    });
+    all.collect()
+}
+
+/// Reads a file, and checks all of it against the optimizer.
+pub fn load(path: &Path, steps: &dyn AnySteps, tables: &[Table], schedules: &Schedules) -> Result<Loaded, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    Reader { path, steps }.read(&bytes, tables, schedules)
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    steps: &'a dyn AnySteps,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, name: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> Error {
+        let (path, name) = (self.path.to_owned(), name.into());
+        Error::Checkpoint { path, name, found: found.to_string(), expected: expected.into() }
+    }
+
+    fn read(&self, bytes: &[u8], tables: &[Table], schedules: &Schedules) -> Result<Loaded, Error> {
+        let broken = |error| self.wrong("the file", error, "a safetensors file");
+        let metadata = SafeTensors::read_metadata(bytes).map_err(broken)?.1;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        let file = SafeTensors::deserialize(bytes).map_err(broken)?;
+        for (key, expected) in [("format", FORMAT), ("version", VERSION), ("rule", self.steps.rule())] {
+            let found = metadata.get(key).map_or("missing", String::as_str);
+            if found != expected {
+                return Err(self.wrong(key, found, expected));
+            }
+        }
+        let groups = self.json(metadata.get("param_groups"), "param_groups")?;
+        if groups.len() != tables.len() {
+            return Err(self.wrong("the number of param_groups", groups.len(), tables.len().to_string()));
+        }
+        let new_tables = tables.iter().zip(&groups).map(|(table, group)| self.table(table, group));
+        let mut new_tables = new_tables.collect::<Result<Vec<_>, _>>()?;
+        let names = self.names(&groups)?;
+        let mut entries: HashMap<&str, HashMap<&str, Tensor>> = HashMap::new();
+        for (key, view) in file.iter() {
+            let (param, entry) = key.rsplit_once('.').unwrap_or(("", key));
+            if !names.iter().any(|name| name == param) {
+                return Err(self.wrong(
+                    format!("tensor {key:?}"),
+                    "of no parameter",
+                    "the state of one in param_groups",
+                ));
+            }
+            entries.entry(param).or_default().insert(entry, self.tensor(key, &view)?);
+        }
+        let (params, none) = (self.steps.params(), HashMap::new());
+        let mut state = Vec::new();
+        for (index, (&(group, ..), name)) in params.iter().zip(&names).enumerate() {
+            let entries = entries.get(name.as_str()).unwrap_or(&none);
+            state.push(self.steps.prepare(index, &new_tables[group], entries)?);
+        }
+        let mut new_schedules = schedules.clone();
+        if let Some(text) = metadata.get("schedules") {
+            self.schedules(&self.json(Some(text), "schedules")?, &mut new_schedules, &mut new_tables)?;
+        }
+        new_tables.iter().try_for_each(Table::check)?;
+        Ok(Loaded { state, tables: new_tables, schedules: new_schedules })
+    }
+
+    fn json(&self, text: Option<&String>, name: &str) -> Result<Vec<Json>, Error> {
+        let Some(text) = text else { return Err(self.wrong(name, "missing", "a JSON list")) };
+        serde_json::from_str(text).map_err(|error| self.wrong(name, error, "a JSON list"))
+    }
+
+    /// The file's name for each parameter here, in the order of the parameters.
+    fn names(&self, groups: &[Json]) -> Result<Vec<String>, Error> {
+        let params = self.steps.params();
+        let mut names = vec![String::new(); params.len()];
+        for (index, group) in groups.iter().enumerate() {
+            let listed = group["params"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let own: Vec<usize> = (0..params.len()).filter(|&k| params[k].0 == index).collect();
+            if listed.len() != own.len() {
+                let name = format!("the number of parameters in group {index}");
+                return Err(self.wrong(name, listed.len(), own.len().to_string()));
+            }
+            for (place, name) in listed.iter().enumerate() {
+                let param = match name {
+                    Json::String(name) => own.iter().copied().find(|&k| params[k].1 == name).ok_or_else(|| {
+                        self.wrong(format!("parameter {name:?} of group {index}"), "unknown", "one of the optimizer")
+                    })?,
+                    // Places, where there were no names.
+                    _ => own[place],
+                };
+                if !names[param].is_empty() {
+                    return Err(self.wrong(format!("parameter {name} of group {index}"), "there twice", "there once"));
+                }
+                names[param] = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+            }
+        }
+        Ok(names)
+    }
+
+    /// A group's options, those of the file in the place of those here.
+    fn table(&self, old: &Table, group: &Json) -> Result<Table, Error> {
+        let mut new = old.clone();
+        for (name, value) in &mut new.entries {
+            let place = || format!("option {name:?} of group {}", old.group);
+            let found = &group[*name];
+            let wrong = |expected: &str| self.wrong(place(), found, expected);
+            match value {
+                // Off where the file has none: torch's files have only torch's options.
+                Value::Bound(bound) if found.is_null() => *bound = None,
+                Value::Nonfinite(nonfinite) if found.is_null() => *nonfinite = Nonfinite::Propagate,
+                Value::Flag(flag) if found.is_null() && EXTRA.contains(name) => *flag = false,
+                Value::Number(number) => *number = read_number(found).ok_or_else(|| wrong("a number"))?,
+                Value::Bound(bound) => *bound = Some(read_number(found).ok_or_else(|| wrong("null or a number"))?),
+                Value::Pair(pair) => match found.as_array().map(Vec::as_slice) {
+                    Some([first, second]) => {
+                        let both = read_number(first).zip(read_number(second));
+                        *pair = both.map(<[f64; 2]>::from).ok_or_else(|| wrong("two numbers"))?;
+                    }
+                    _ => return Err(wrong("two numbers")),
+                },
+                Value::Flag(flag) => *flag = found.as_bool().ok_or_else(|| wrong("true or false"))?,
+                Value::Nonfinite(nonfinite) => {
+                    let all = [Nonfinite::Propagate, Nonfinite::Skip, Nonfinite::Raise];
+                    let same = all.into_iter().find(|&one| found.as_str() == Some(&word(one)));
+                    *nonfinite = same.ok_or_else(|| wrong("\"propagate\", \"skip\" or \"raise\""))?;
+                }
+            }
+        }
+        new.bases.clear();
+        for (name, value) in group.as_object().into_iter().flatten() {
+            // Not Adagrad's initial_accumulator_value, which is an option.
+            if let Some((name, base)) = name.strip_prefix("initial_").zip(read_number(value))
+                && new.place(name).is_ok()
+            {
+                new.bases.insert(name.to_owned(), base);
+            }
+        }
+        new.check()?;
+        Ok(new)
+    }
+
+    fn tensor(&self, key: &str, view: &TensorView<'_>) -> Result<Tensor, Error> {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F64 => Kind::Double,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            other => return Err(self.wrong(format!("tensor {key:?}"), format!("{other:?}"), "F32, F64, F16 or BF16")),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
+    }
+
+    fn schedules(&self, found: &[Json], schedules: &mut Schedules, tables: &mut [Table]) -> Result<(), Error> {
+        for entry in found {
+            let same = |group: usize, name: &str| entry["group"] == json!(group) && entry["name"] == json!(name);
+            let Some(scheduled) = schedules.0.iter_mut().find(|one| same(one.group, &one.name)) else { continue };
+            let place = format!("the schedule of {} of group {}", scheduled.name, scheduled.group);
+            let memories = entry["plateaus"].as_array().into_iter().flatten().map(memory).collect::<Option<Vec<_>>>();
+            let step = read_number(&entry["step"]).filter(|step| *step >= 0.0 && step.is_finite());
+            let Some(((step, base), memories)) = step.zip(read_number(&entry["base"])).zip(memories) else {
+                return Err(self.wrong(place, entry, "a step, a base and the memories of plateaus"));
+            };
+            if memories.len() != scheduled.memories.len() {
+                let found = format!("one of {} plateaus", memories.len());
+                return Err(self.wrong(place, found, format!("one of {}", scheduled.memories.len())));
+            }
+            scheduled.resume(step, base, memories, tables);
+        }
+        Ok(())
+    }
+}
+
+fn read_number(value: &Json) -> Option<f64> {
+    match value {
+        Json::String(text) if ["inf", "-inf", "nan"].contains(&text.as_str()) => text.parse().ok(),
+        _ => value.as_f64(),
+    }
+}
+
+fn memory(value: &Json) -> Option<Memory> {
+    let number = |name: &str| read_number(&value[name]);
+    Some(Memory {
+        scale: number("scale")?,
+        best: number("best")?,
+        worse: number("worse")?,
+        better: number("better")?,
+        cooldown: number("cooldown")?,
+    })
+}

@@ -1,0 +1,270 @@
+//! The optimizers by their options: torch's names and defaults, and the clipping that all have.
+
+use ::tch::{Tensor, nn::VarStore};
+
+use super::error::Error;
+use super::optimizer::Optimizer;
+use super::options::Value;
+use crate::cpu::Nonfinite;
+use crate::rule::Rule;
+use crate::rules;
+
+/// Parameters with options of their own.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use torchpace::tch::{AdamW, Group};
+///
+/// let tensor = |size: i64| Tensor::zeros([size], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+/// let decayed = AdamW { weight_decay: 0.1, ..AdamW::default() };
+/// let plain = AdamW { weight_decay: 0.0, ..decayed };
+/// let optimizer = AdamW::build_groups(vec![
+///     Group { params: vec![("weight".to_owned(), tensor(8))], lr: 1e-3, options: decayed },
+///     Group { params: vec![("bias".to_owned(), tensor(2))], lr: 2e-3, options: plain },
+/// ])?;
+/// assert_eq!(optimizer.option(1, "weight_decay")?, 0.0);
+/// # Ok::<(), torchpace::tch::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Group<O> {
+    /// The parameters, each a leaf of the graph, with names that are theirs alone.
+    pub params: Vec<(String, Tensor)>,
+    /// The learning rate, at least 0.
+    pub lr: f64,
+    /// All other options.
+    pub options: O,
+}
+
+/// An optimizer's options.
+pub trait Config {
+    /// The name of its update rule.
+    const RULE: &'static str;
+
+    /// All options but `lr`, by torch's names.
+    fn entries(&self) -> Vec<(&'static str, Value)>;
+}
+
+macro_rules! config {
+    (
+        $(#[$doc:meta])*
+        $name:ident: $rule:ty $(, $fixed:ident = $value:literal)?;
+        $($(#[$field_doc:meta])* $field:ident: $kind:ty = $default:expr,)+
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $kind,)+
+            /// Step up the gradient (default: false).
+            pub maximize: bool,
+            /// Clip the gradients of all groups together to this 2-norm, as `torch.nn.utils.clip_grad_norm_`, here in
+            /// the step: the gradients themselves stay. One for all groups (default: none).
+            pub max_grad_norm: Option<f64>,
+            /// Clip each element of the gradient to this absolute value, after the norm (default: none).
+            pub clip_value: Option<f64>,
+            /// What an infinite or NaN norm does under `max_grad_norm` (default: as in torch).
+            pub nonfinite_norm: Nonfinite,
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self {
+                    $($field: $default,)+
+                    maximize: false,
+                    max_grad_norm: None,
+                    clip_value: None,
+                    nonfinite_norm: Nonfinite::Propagate,
+                }
+            }
+        }
+
+        impl Config for $name {
+            const RULE: &'static str = <$rule as Rule<_, _>>::NAME;
+
+            fn entries(&self) -> Vec<(&'static str, Value)> {
+                vec![
+                    $((stringify!($field), self.$field.into()),)+
+                    $((stringify!($fixed), Value::from($value)),)?
+                    ("maximize", self.maximize.into()),
+                    ("max_grad_norm", self.max_grad_norm.into()),
+                    ("clip_value", self.clip_value.into()),
+                    ("nonfinite_norm", self.nonfinite_norm.into()),
+                ]
+            }
+        }
+
+        impl $name {
+            #[doc = concat!(
+                "An optimizer of all trainable variables of a store, also of those that come later, by their groups; ",
+                "`lr` at least 0.\n\n",
+                "```\n",
+                "use tch::{Device, nn};\n",
+                "let store = nn::VarStore::new(Device::Cpu);\n",
+                "let _layer = nn::linear(store.root(), 8, 1, Default::default());\n",
+                "let mut optimizer = torchpace::tch::", stringify!($name), "::default().build(&store, 1e-3)?;\n",
+                "optimizer.step()?;\n",
+                "# Ok::<(), torchpace::tch::Error>(())\n",
+                "```\n\n",
+                "# Errors\n\nAn option is out of its range."
+            )]
+            pub fn build(&self, store: &VarStore, lr: f64) -> Result<Optimizer, Error> {
+                Optimizer::of_store(self, store, lr)
+            }
+
+            #[doc = concat!(
+                "An optimizer of named parameters, each group with its own options.\n\n",
+                "```\n",
+                "use tch::{Device, Kind, Tensor};\n",
+                "use torchpace::tch::{Group, ", stringify!($name), "};\n",
+                "let weight = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);\n",
+                "let params = vec![(\"weight\".to_owned(), weight.shallow_clone())];\n",
+                "let group = Group { params, lr: 0.1, options: ", stringify!($name), "::default() };\n",
+                "let mut optimizer = ", stringify!($name), "::build_groups(vec![group])?;\n",
+                "optimizer.backward_step(&weight.square().sum(tch::Kind::Float))?;\n",
+                "assert!(weight.double_value(&[0]) < 1.0);\n",
+                "# Ok::<(), torchpace::tch::Error>(())\n",
+                "```\n\n",
+                "# Errors\n\nAn option is out of its range, or a tensor is there twice or no leaf."
+            )]
+            pub fn build_groups(groups: Vec<Group<Self>>) -> Result<Optimizer, Error> {
+                Optimizer::of_groups(groups)
+            }
+        }
+    };
+}
+
+config! {
+    /// Gradient descent with momentum, as `torch.optim.SGD`; the formula is in [`rules::Sgd`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Sgd;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Sgd { momentum: 0.9, ..Sgd::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.8).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Sgd: rules::Sgd;
+    /// At least 0, usually below 1 (default: 0, no momentum buffer).
+    momentum: f64 = 0.0,
+    /// What is held back of the gradient on its way into the momentum (default: 0).
+    dampening: f64 = 0.0,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+    /// Look ahead along the momentum; needs a momentum and no dampening (default: false).
+    nesterov: bool = false,
+    /// The momentum is an average from zero; needs a momentum and no dampening. torch lacks it (default: false).
+    averaged: bool = false,
+}
+
+config! {
+    /// RMSprop, as `torch.optim.RMSprop`; the formula is in [`rules::RmsProp`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::RmsProp;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = RmsProp { centered: true, ..RmsProp::default() }.build(&store, 0.01)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!(weight.double_value(&[0]) < 1.0);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    RmsProp: rules::RmsProp;
+    /// The share of the average of squares that a step keeps, at least 0, usually below 1 (default: 0.99).
+    alpha: f64 = 0.99,
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+    /// At least 0 (default: 0, no momentum buffer).
+    momentum: f64 = 0.0,
+    /// Divide by the standard deviation instead of the root mean square (default: false).
+    centered: bool = false,
+    /// Add `eps` under the root. torch lacks it (default: false).
+    eps_inside: bool = false,
+}
+
+config! {
+    /// Adagrad, as `torch.optim.Adagrad`; the formula is in [`rules::Adagrad`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Adagrad;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Adagrad::default().build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Adagrad: rules::Adagrad;
+    /// At least 0, per step (default: 0).
+    lr_decay: f64 = 0.0,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+    /// What the sum of squares begins at, at least 0 (default: 0).
+    initial_accumulator_value: f64 = 0.0,
+    /// At least 0, gradient units (default: 1e-10).
+    eps: f64 = 1e-10,
+    /// Divide by the root of the mean, not of the sum. torch lacks it (default: false).
+    mean: bool = false,
+    /// Add `eps` under the root. torch lacks it (default: false).
+    eps_inside: bool = false,
+}
+
+config! {
+    /// Adam, as `torch.optim.Adam`; the formula is in [`rules::Adam`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Adam;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Adam { betas: [0.9, 0.95], ..Adam::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Adam: rules::Adam;
+    /// The shares of the averages of gradients and squares that a step keeps, in [0, 1) (default: 0.9 and 0.999).
+    betas: [f64; 2] = [0.9, 0.999],
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+    /// Divide by the largest second moment so far (default: false).
+    amsgrad: bool = false,
+    /// Decay as [`AdamW`] does (default: false).
+    decoupled_weight_decay: bool = false,
+}
+
+config! {
+    /// Adam with decoupled weight decay, as `torch.optim.AdamW`; the formula is in [`rules::Adam`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::AdamW;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = AdamW { weight_decay: 0.5, ..AdamW::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.85).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    AdamW: rules::Adam, decoupled_weight_decay = true;
+    /// The shares of the averages of gradients and squares that a step keeps, in [0, 1) (default: 0.9 and 0.999).
+    betas: [f64; 2] = [0.9, 0.999],
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0.01).
+    weight_decay: f64 = 0.01,
+    /// Divide by the largest second moment so far (default: false).
+    amsgrad: bool = false,
+}

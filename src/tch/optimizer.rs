@@ -1,0 +1,579 @@
+//! An optimizer over tensors of tch.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::tch::nn::{OptimizerConfig, VarStore, Variables};
+use ::tch::{COptimizer, Tensor};
+
+use super::checkpoint;
+use super::config::{Config, Group};
+use super::error::Error;
+use super::memory::{identity, tensor_is_there};
+use super::options::Table;
+use super::schedules::Schedules;
+use super::steps::{AnySteps, Make};
+use crate::rules;
+use crate::schedule::Schedule;
+
+/// What a step has come to.
+///
+/// ```
+/// use tch::{Device, Kind, nn};
+/// use torchpace::tch::{Adam, Nonfinite, Outcome};
+///
+/// let store = nn::VarStore::new(Device::Cpu);
+/// let weight = store.root().ones("weight", &[2]);
+/// let options = Adam { max_grad_norm: Some(1.0), nonfinite_norm: Nonfinite::Skip, ..Adam::default() };
+/// let mut optimizer = options.build(&store, 0.1)?;
+/// assert_eq!(optimizer.backward_step(&(&weight * f64::NAN).sum(Kind::Float))?, Outcome::Skipped);
+/// assert_eq!(weight.double_value(&[0]), 1.0);
+/// # Ok::<(), torchpace::tch::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// All parameters with a gradient were stepped on.
+    Stepped,
+    /// Nothing was done: the norm of the gradients is not finite, and
+    /// [`Nonfinite::Skip`](super::Nonfinite::Skip) was asked for.
+    Skipped,
+}
+
+/// An optimizer, made by one of [`Sgd`](super::Sgd), [`RmsProp`](super::RmsProp), [`Adagrad`](super::Adagrad),
+/// [`Adam`](super::Adam) and [`AdamW`](super::AdamW).
+///
+/// A step is one pass over the memory of all parameters that have a gradient, on torch's own threads.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor, nn, nn::Module};
+/// use torchpace::tch::AdamW;
+///
+/// tch::manual_seed(0);
+/// let store = nn::VarStore::new(Device::Cpu);
+/// let model = nn::linear(store.root(), 4, 1, Default::default());
+/// let mut optimizer = AdamW::default().build(&store, 0.05)?;
+/// let inputs = Tensor::randn([32, 4], (Kind::Float, Device::Cpu));
+/// let targets = inputs.sum_dim_intlist(1, true, Kind::Float);
+/// let loss = || model.forward(&inputs).mse_loss(&targets, tch::Reduction::Mean);
+/// let first = loss().double_value(&[]);
+/// for _ in 0..50 {
+///     optimizer.backward_step(&loss())?;
+/// }
+/// assert!(loss().double_value(&[]) < first / 10.0);
+/// # Ok::<(), torchpace::tch::Error>(())
+/// ```
+pub struct Optimizer {
+    steps: Box<dyn AnySteps>,
+    tables: Vec<Table>,
+    schedules: Schedules,
+    /// Where the tensors came from, and how many of them are known.
+    store: Option<(Arc<Mutex<Variables>>, usize)>,
+    /// torch's own optimizer of the same tensors, the one way in tch to take gradients away.
+    grads: COptimizer,
+    /// The names of the parameters by name and by tensor.
+    known: (HashMap<String, ()>, HashMap<usize, String>),
+    norm: Option<f64>,
+}
+
+impl Optimizer {
+    fn new(rule: &str, tables: Vec<Table>) -> Result<Self, Error> {
+        let grads = ::tch::nn::Sgd::default().build_copt(0.0)?;
+        let steps = rules::visit(rule, Make)?;
+        let (schedules, known) = (Schedules::default(), (HashMap::new(), HashMap::new()));
+        Ok(Self { steps, tables, schedules, store: None, grads, known, norm: None })
+    }
+
+    pub(super) fn of_groups<O: Config>(groups: Vec<Group<O>>) -> Result<Self, Error> {
+        if groups.is_empty() {
+            return Err(Error::Empty { what: "groups" });
+        }
+        let tables = groups.iter().enumerate().map(|(k, group)| Table::new(k, group.lr, group.options.entries()));
+        let mut optimizer = Self::new(O::RULE, tables.collect::<Result<_, _>>()?)?;
+        for (index, group) in groups.into_iter().enumerate() {
+            for (name, tensor) in group.params {
+                optimizer.add(index, name, tensor)?;
+            }
+        }
+        if optimizer.known.0.is_empty() {
+            return Err(Error::Empty { what: "parameters" });
+        }
+        Ok(optimizer)
+    }
+
+    pub(super) fn of_store<O: Config>(options: &O, store: &VarStore, lr: f64) -> Result<Self, Error> {
+        let mut optimizer = Self::new(O::RULE, vec![Table::new(0, lr, options.entries())?])?;
+        optimizer.store = Some((Arc::clone(&store.variables_), 0));
+        optimizer.add_new_variables()?;
+        Ok(optimizer)
+    }
+
+    /// Takes up the variables that the store has got since.
+    fn add_new_variables(&mut self) -> Result<(), Error> {
+        let Some((store, from)) = &self.store else { return Ok(()) };
+        let (store, from) = (Arc::clone(store), *from);
+        let variables = store.lock().unwrap_or_else(PoisonError::into_inner);
+        if from >= variables.trainable_variables.len() {
+            return Ok(());
+        }
+        let names: HashMap<usize, &String> =
+            variables.named_variables.iter().map(|(name, tensor)| (identity(tensor), name)).collect();
+        for (index, variable) in variables.trainable_variables.iter().enumerate().skip(from) {
+            let name = names.get(&identity(&variable.tensor)).map_or_else(|| index.to_string(), ToString::to_string);
+            while self.tables.len() <= variable.group {
+                // As in tch, one like the first; its schedules too.
+                let group = self.tables.len();
+                self.tables.push(Table { group, ..self.tables[0].clone() });
+                self.schedules.copy(0, group);
+            }
+            self.add(variable.group, name, variable.tensor.shallow_clone())?;
+            self.store = Some((Arc::clone(&store), index + 1));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, group: usize, name: String, param: Tensor) -> Result<(), Error> {
+        let refuse = |name: &str, found: &str, expected| {
+            Err(Error::Tensor { name: name.to_owned(), tensor: "param", found: found.to_owned(), expected })
+        };
+        if !tensor_is_there(&param) {
+            return refuse(&name, "undefined", "a tensor");
+        }
+        if !param.f_is_leaf()? {
+            return refuse(&name, "the result of an operation", "a leaf of the graph");
+        }
+        if param.f_is_inference()? {
+            return refuse(&name, "an inference tensor", "one that autograd follows");
+        }
+        if self.known.0.contains_key(&name) {
+            return Err(Error::Duplicate { other: name.clone(), name, what: "name" });
+        }
+        if let Some(other) = self.known.1.get(&identity(&param)) {
+            return Err(Error::Duplicate { name, what: "tensor", other: other.clone() });
+        }
+        self.grads.add_parameters(&param, 0)?;
+        self.known.0.insert(name.clone(), ());
+        self.known.1.insert(identity(&param), name.clone());
+        self.steps.add(group, name, param);
+        Ok(())
+    }
+
+    /// Steps on all parameters that have a gradient.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::{Outcome, Sgd};
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Sgd::default().build(&store, 0.1)?;
+    /// weight.square().sum(Kind::Float).backward();
+    /// assert_eq!(optimizer.step()?, Outcome::Stepped);
+    /// assert!((weight.double_value(&[0]) - 0.8).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A tensor is none that can be stepped on (sparse, on another device, of another shape than its parameter, sharing
+    /// memory with another); groups differ in an option that is one for all; the norm of the gradients is not finite
+    /// under [`Nonfinite::Raise`](super::Nonfinite::Raise). Nothing was written then.
+    pub fn step(&mut self) -> Result<Outcome, Error> {
+        self.norm = None;
+        self.add_new_variables()?;
+        let (outcome, norm) = self.steps.step(&self.tables)?;
+        self.norm = norm;
+        Ok(outcome)
+    }
+
+    /// Takes the gradients away, lets the loss make new ones, and steps.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::RmsProp;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = RmsProp::default().build(&store, 0.01)?;
+    /// for _ in 0..3 {
+    ///     optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// }
+    /// assert!(weight.double_value(&[0]) < 0.9);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`step`](Self::step); torch refuses the backward pass.
+    pub fn backward_step(&mut self, loss: &Tensor) -> Result<Outcome, Error> {
+        self.zero_grad()?;
+        loss.f_backward()?;
+        self.step()
+    }
+
+    /// Takes the gradients of all parameters away, as torch's `zero_grad(set_to_none=True)`.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Sgd;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Sgd::default().build(&store, 0.1)?;
+    /// weight.sum(Kind::Float).backward();
+    /// optimizer.zero_grad()?;
+    /// assert!(!weight.grad().defined());
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// torch refuses.
+    pub fn zero_grad(&mut self) -> Result<(), Error> {
+        self.add_new_variables()?;
+        Ok(self.grads.zero_grad()?)
+    }
+
+    /// The norm of all gradients in the last step, before clipping; `None` if they are not clipped to a norm.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Sgd;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = Sgd { max_grad_norm: Some(1.0), ..Sgd::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert_eq!(optimizer.grad_norm(), Some(4.0));
+    /// assert!((weight.double_value(&[0]) - 0.95).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    pub fn grad_norm(&self) -> Option<f64> {
+        self.norm
+    }
+
+    /// The number of groups.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// assert_eq!(torchpace::tch::Adam::default().build(&store, 1e-3)?.group_count(), 1);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    pub fn group_count(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// The learning rate of a group.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// assert_eq!(torchpace::tch::Adam::default().build(&store, 1e-3)?.lr(0)?, 1e-3);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no such group.
+    pub fn lr(&self, group: usize) -> Result<f64, Error> {
+        self.option(group, "lr")
+    }
+
+    /// Sets the learning rate of all groups. A schedule of it sets it anew when it goes on.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Adam::default().build(&store, 1e-3)?;
+    /// optimizer.set_lr(0.01)?;
+    /// assert_eq!(optimizer.lr(0)?, 0.01);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// It is not a number >= 0.
+    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        (0..self.tables.len()).try_for_each(|group| self.set_option(group, "lr", lr))
+    }
+
+    /// Sets the learning rate of one group.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Adam::default().build(&store, 1e-3)?;
+    /// optimizer.set_group_lr(0, 0.01)?;
+    /// assert_eq!(optimizer.lr(0)?, 0.01);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no such group, or it is not a number >= 0.
+    pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<(), Error> {
+        self.set_option(group, "lr", lr)
+    }
+
+    /// A number among the options of a group: `lr`, `momentum`, `betas[0]` and so on.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let optimizer = torchpace::tch::Adam::default().build(&store, 1e-3)?;
+    /// assert_eq!(optimizer.option(0, "betas[1]")?, 0.999);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no such group, or no such number in it.
+    pub fn option(&self, group: usize, name: &str) -> Result<f64, Error> {
+        let table = table(&self.tables, group)?;
+        Ok(table.read(table.place(name)?))
+    }
+
+    /// Sets a number among the options of a group.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Sgd::default().build(&store, 1e-3)?;
+    /// optimizer.set_option(0, "momentum", 0.9)?;
+    /// assert_eq!(optimizer.option(0, "momentum")?, 0.9);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no such group, no such number in it, or it is out of its range.
+    pub fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<(), Error> {
+        let mut table = table(&self.tables, group)?.clone();
+        table.write(table.place(name)?, value);
+        table.check()?;
+        self.tables[group] = table;
+        self.steps.forget_options();
+        Ok(())
+    }
+
+    /// Has a schedule set the learning rate of all groups, each from its own as the base, beginning at its step 0.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// use torchpace::schedule::{Linear, Schedule};
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Sgd::default().build(&store, 0.1)?;
+    /// optimizer.set_schedule(&Schedule::new(Linear { steps: 10.0, start: 1.0, end: 0.0 })?)?;
+    /// for _ in 0..5 {
+    ///     optimizer.step()?;
+    ///     optimizer.advance()?;
+    /// }
+    /// assert_eq!(optimizer.lr(0)?, 0.05);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Its value at step 0 is out of the range of a learning rate.
+    pub fn set_schedule(&mut self, schedule: &Schedule) -> Result<(), Error> {
+        self.change(|schedules, tables| {
+            (0..tables.len()).try_for_each(|group| schedules.set(tables, group, "lr", schedule))
+        })
+    }
+
+    /// Has a schedule set one number among the options of one group.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// use torchpace::schedule::{Linear, Schedule};
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Adam::default().build(&store, 0.1)?;
+    /// optimizer.set_group_schedule(0, "betas[0]", &Schedule::new(Linear { steps: 2.0, start: 1.0, end: 0.5 })?)?;
+    /// optimizer.advance()?;
+    /// assert!((optimizer.option(0, "betas[0]")? - 0.675).abs() < 1e-12);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no such group or no such number in it; its value at step 0 is out of the option's range.
+    pub fn set_group_schedule(&mut self, group: usize, name: &str, schedule: &Schedule) -> Result<(), Error> {
+        self.change(|schedules, tables| schedules.set(tables, group, name, schedule))
+    }
+
+    /// Takes all schedules to their next step; the counterpart of `scheduler.step()` in Python, to be called after
+    /// [`step`](Self::step).
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// use torchpace::schedule::{Cosine, Schedule};
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Sgd::default().build(&store, 0.1)?;
+    /// optimizer.set_schedule(&Schedule::new(Cosine { steps: 2.0, floor: 0.0 })?)?;
+    /// optimizer.advance()?;
+    /// assert!((optimizer.lr(0)? - 0.05).abs() < 1e-12);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A schedule follows a metric at this step, or gives a value out of its option's range. All schedules then stay
+    /// where they were.
+    pub fn advance(&mut self) -> Result<(), Error> {
+        self.change(|schedules, tables| schedules.advance(tables, None))
+    }
+
+    /// Shows a metric to the plateaus that a schedule depends on at this step, and takes all schedules to the next.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// use torchpace::schedule::{Mode, Plateau, Schedule, ThresholdMode};
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Sgd::default().build(&store, 0.1)?;
+    /// let plateau = Plateau {
+    ///     factor: 0.5,
+    ///     patience: 1.0,
+    ///     mode: Mode::Min,
+    ///     threshold: 0.0,
+    ///     threshold_mode: ThresholdMode::Relative,
+    ///     cooldown: 0.0,
+    ///     floor: 0.0,
+    ///     ceiling: 1.0,
+    ///     raises: false,
+    /// };
+    /// optimizer.set_schedule(&Schedule::new(plateau)?)?;
+    /// for loss in [1.0, 1.0, 1.0] {
+    ///     optimizer.advance_with(loss)?;
+    /// }
+    /// assert_eq!(optimizer.lr(0)?, 0.05);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A schedule gives a value out of its option's range. All schedules then stay where they were.
+    pub fn advance_with(&mut self, metric: f64) -> Result<(), Error> {
+        self.change(|schedules, tables| schedules.advance(tables, Some(metric)))
+    }
+
+    /// Takes all schedules to a step at once. Plateaus keep their memory.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// use torchpace::schedule::{Linear, Schedule};
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = torchpace::tch::Sgd::default().build(&store, 0.5)?;
+    /// optimizer.set_schedule(&Schedule::new(Linear { steps: 100.0, start: 1.0, end: 0.0 })?)?;
+    /// optimizer.seek(50.0)?;
+    /// assert_eq!(optimizer.lr(0)?, 0.25);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The step is not a finite number >= 0, or a schedule gives a value out of its option's range there.
+    pub fn seek(&mut self, step: f64) -> Result<(), Error> {
+        self.change(|schedules, tables| schedules.seek(tables, step))
+    }
+
+    /// Changes schedules and options, or, on an error, neither.
+    fn change(&mut self, how: impl FnOnce(&mut Schedules, &mut Vec<Table>) -> Result<(), Error>) -> Result<(), Error> {
+        let (mut schedules, mut tables) = (self.schedules.clone(), self.tables.clone());
+        how(&mut schedules, &mut tables)?;
+        tables.iter().try_for_each(Table::check)?;
+        (self.schedules, self.tables) = (schedules, tables);
+        self.steps.forget_options();
+        Ok(())
+    }
+
+    /// Writes the state of all parameters, the options of all groups and the schedules' positions to a safetensors file,
+    /// which [`load`](Self::load) and `torchpace.optim.checkpoint` in Python read.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Adam;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = Adam::default().build(&store, 1e-3)?;
+    /// optimizer.backward_step(&weight.sum(Kind::Float))?;
+    /// let path = std::env::temp_dir().join(format!("torchpace-save-{}.safetensors", std::process::id()));
+    /// optimizer.save(&path)?;
+    /// let mut again = Adam::default().build(&store, 0.5)?;
+    /// again.load(&path)?;
+    /// assert_eq!(again.lr(0)?, 1e-3);
+    /// # std::fs::remove_file(path).ok();
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written. What was at its place is then still there.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        checkpoint::save(path.as_ref(), self.steps.as_ref(), &self.tables, &self.schedules)
+    }
+
+    /// Goes on from a file that [`save`](Self::save) or `torchpace.optim.checkpoint` in Python wrote: state, options, and the
+    /// positions of the schedules that are set here on the same options.
+    ///
+    /// Parameters are found by name; where the file has none, by their order.
+    ///
+    /// ```
+    /// use tch::{Device, nn};
+    /// use torchpace::tch::{Adam, Error};
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let _weight = store.root().ones("weight", &[4]);
+    /// let mut optimizer = Adam::default().build(&store, 1e-3)?;
+    /// assert!(matches!(optimizer.load("not there"), Err(Error::Io { .. })));
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is of another rule, other parameters or shapes. Nothing has changed then.
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.add_new_variables()?;
+        let loaded = checkpoint::load(path.as_ref(), self.steps.as_ref(), &self.tables, &self.schedules)?;
+        self.steps.enter(loaded.state);
+        (self.tables, self.schedules) = (loaded.tables, loaded.schedules);
+        self.steps.forget_options();
+        Ok(())
+    }
+}
+
+/// A group's options.
+pub(super) fn table(tables: &[Table], group: usize) -> Result<&Table, Error> {
+    tables.get(group).ok_or(Error::UnknownGroup { found: group, count: tables.len() })
+}
+
+impl fmt::Debug for Optimizer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let params: Vec<_> = self.steps.params().iter().map(|(group, name, _)| (*group, (*name).to_owned())).collect();
+        out.debug_struct("Optimizer")
+            .field("rule", &self.steps.rule())
+            .field("groups", &self.tables)
+            .field("params", &params)
+            .field("schedules", &self.schedules)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! The options of one parameter group, by name: what the rules read, schedules and users write, and checkpoints keep.
+
+use std::collections::BTreeMap;
+
+use super::error::Error;
+use crate::cpu::{Clip, Nonfinite};
+use crate::error::Error as CoreError;
+use crate::rule;
+
+/// The value of an option.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    Number(f64),
+    Pair([f64; 2]),
+    Flag(bool),
+    /// `max_grad_norm` and `clip_value`: off without a number.
+    Bound(Option<f64>),
+    Nonfinite(Nonfinite),
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<[f64; 2]> for Value {
+    fn from(pair: [f64; 2]) -> Self {
+        Self::Pair(pair)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+impl From<Option<f64>> for Value {
+    fn from(bound: Option<f64>) -> Self {
+        Self::Bound(bound)
+    }
+}
+
+impl From<Nonfinite> for Value {
+    fn from(nonfinite: Nonfinite) -> Self {
+        Self::Nonfinite(nonfinite)
+    }
+}
+
+/// A group's options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The group's number.
+    pub group: usize,
+    /// `lr` first; the order of the others is that of their declaration.
+    pub entries: Vec<(&'static str, Value)>,
+    /// What scheduled options were before a schedule took them over, by name: the Python face's `initial_lr` and so on.
+    pub bases: BTreeMap<String, f64>,
+}
+
+/// Where a number is: in an option of its own or at a place of a pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    entry: usize,
+    index: Option<usize>,
+}
+
+impl Table {
+    /// The options of a group, checked.
+    pub fn new(group: usize, lr: f64, entries: Vec<(&'static str, Value)>) -> Result<Self, Error> {
+        let entries = std::iter::once(("lr", Value::Number(lr))).chain(entries).collect();
+        let table = Self { group, entries, bases: BTreeMap::new() };
+        table.check()?;
+        Ok(table)
+    }
+
+    /// An option.
+    pub fn get(&self, name: &str) -> Option<Value> {
+        self.entries.iter().find(|entry| entry.0 == name).map(|entry| entry.1)
+    }
+
+    fn flagged(&self, name: &str) -> bool {
+        self.get(name) == Some(Value::Flag(true))
+    }
+
+    fn is_zero(&self, name: &str) -> bool {
+        self.get(name) == Some(Value::Number(0.0))
+    }
+
+    /// That all options are in their ranges, which are torch's.
+    pub fn check(&self) -> Result<(), Error> {
+        for &(name, value) in &self.entries {
+            let (good, expected) = match value {
+                Value::Number(number) if name == "dampening" => (!number.is_nan(), "a number"),
+                Value::Number(number) => (number >= 0.0, "a number >= 0"),
+                Value::Pair(pair) => {
+                    (pair.iter().all(|number| (0.0..1.0).contains(number)), "two numbers >= 0 and < 1")
+                }
+                Value::Bound(bound) => (bound.is_none_or(|bound| bound >= 0.0), "None or a number >= 0"),
+                Value::Flag(_) | Value::Nonfinite(_) => continue,
+            };
+            if !good {
+                return Err(self.wrong(name, value.to_string(), expected));
+            }
+        }
+        for name in ["nesterov", "averaged"] {
+            if self.flagged(name) && (self.is_zero("momentum") || !self.is_zero("dampening")) {
+                return Err(self.wrong(name, "true".to_owned(), "false where momentum is 0 or dampening is not"));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, name: &str, found: String, expected: &'static str) -> Error {
+        Error::Option { group: self.group, name: name.to_owned(), found, expected }
+    }
+
+    /// Where a number of this name is: `lr`, `momentum`, `betas[0]`.
+    pub fn place(&self, name: &str) -> Result<Place, Error> {
+        let (option, index) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+            Some((option, index)) => (option, index.parse::<usize>().ok().filter(|&index| index < 2)),
+            None => (name, None),
+        };
+        let entry = self.entries.iter().position(|entry| entry.0 == option);
+        let indexed = option != name;
+        entry
+            .filter(|&entry| match self.entries[entry].1 {
+                Value::Number(_) | Value::Bound(Some(_)) => !indexed,
+                Value::Pair(_) => index.is_some(),
+                Value::Bound(None) | Value::Flag(_) | Value::Nonfinite(_) => false,
+            })
+            .map(|entry| Place { entry, index })
+            .ok_or_else(|| Error::UnknownOption { group: self.group, name: name.to_owned(), expected: self.numbers() })
+    }
+
+    /// The names of all numbers.
+    fn numbers(&self) -> Vec<String> {
+        let names = self.entries.iter().flat_map(|&(name, value)| match value {
+            Value::Number(_) | Value::Bound(Some(_)) => vec![name.to_owned()],
+            Value::Pair(_) => vec![format!("{name}[0]"), format!("{name}[1]")],
+            Value::Bound(None) | Value::Flag(_) | Value::Nonfinite(_) => Vec::new(),
+        });
+        names.collect()
+    }
+
+    /// The number at a place.
+    pub fn read(&self, place: Place) -> f64 {
+        match (self.entries[place.entry].1, place.index) {
+            (Value::Number(number) | Value::Bound(Some(number)), _) => number,
+            (Value::Pair(pair), Some(index)) => pair[index],
+            // `place` gives no other.
+            _ => f64::NAN,
+        }
+    }
+
+    /// Puts a number at a place, unchecked.
+    pub fn write(&mut self, place: Place, number: f64) {
+        match (&mut self.entries[place.entry].1, place.index) {
+            (Value::Number(old) | Value::Bound(Some(old)), _) => *old = number,
+            (Value::Pair(pair), Some(index)) => pair[index] = number,
+            _ => {}
+        }
+    }
+
+    /// How the gradients are clipped by their norm.
+    pub fn clip(&self) -> Clip {
+        let max_norm = match self.get("max_grad_norm") {
+            Some(Value::Bound(bound)) => bound,
+            _ => None,
+        };
+        let nonfinite = match self.get("nonfinite_norm") {
+            Some(Value::Nonfinite(nonfinite)) => nonfinite,
+            _ => Nonfinite::Propagate,
+        };
+        Clip { max_norm, nonfinite }
+    }
+
+    /// The group in a message.
+    pub fn name(&self) -> String {
+        format!("group {}", self.group)
+    }
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) | Self::Bound(Some(number)) => write!(out, "{number}"),
+            Self::Pair(pair) => write!(out, "{pair:?}"),
+            Self::Flag(flag) => write!(out, "{flag}"),
+            Self::Bound(None) => out.write_str("None"),
+            Self::Nonfinite(nonfinite) => write!(out, "{nonfinite:?}"),
+        }
+    }
+}
+
+impl rule::Options for Table {
+    fn number(&self, name: &'static str) -> Result<f64, CoreError> {
+        match self.get(name) {
+            Some(Value::Number(number)) => Ok(number),
+            _ => Err(CoreError::MissingOption { place: self.name(), name }),
+        }
+    }
+
+    fn pair(&self, name: &'static str) -> Result<[f64; 2], CoreError> {
+        match self.get(name) {
+            Some(Value::Pair(pair)) => Ok(pair),
+            _ => Err(CoreError::MissingOption { place: self.name(), name }),
+        }
+    }
+
+    fn flag(&self, name: &'static str) -> Result<bool, CoreError> {
+        match self.get(name) {
+            Some(Value::Flag(flag)) => Ok(flag),
+            _ => Err(CoreError::MissingOption { place: self.name(), name }),
+        }
+    }
+
+    fn extra(&self, name: &'static str) -> Result<bool, CoreError> {
+        Ok(self.flagged(name))
+    }
+}
