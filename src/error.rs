@@ -200,6 +200,22 @@ pub enum Error {
         log: String,
     },
 
+    /// The driver of CUDA is not there.
+    #[error("the CUDA driver could not be loaded: {reason}")]
+    NoCudaDriver {
+        /// What the loader said.
+        reason: String,
+    },
+
+    /// The driver of CUDA refuses.
+    #[error("{call}: {reason}")]
+    CudaDriver {
+        /// The function that was called.
+        call: &'static str,
+        /// The driver's name of the error, and what it says of it.
+        reason: String,
+    },
+
     /// A GPU is too old for the run-time compiler of CUDA.
     #[error(
         "the GPU has compute capability {found} (times 10), expected one that NVRTC knows or a later: {expected:?}"

@@ -3,6 +3,7 @@
 //! Nothing of CUDA is needed to build it, and nothing is looked for before it is asked for.
 
 pub mod cache;
+pub mod device;
 pub mod layout;
 pub mod nvrtc;
 mod print;

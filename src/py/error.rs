@@ -29,6 +29,8 @@ impl From<Error> for PyErr {
             | Error::NonFiniteNorm { .. }
             | Error::NoNvrtc { .. }
             | Error::Nvrtc { .. }
+            | Error::NoCudaDriver { .. }
+            | Error::CudaDriver { .. }
             | Error::OldGpu { .. } => PyRuntimeError::new_err(message),
         }
     }
