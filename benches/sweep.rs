@@ -6,7 +6,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use torchpace::cpu::{Batch, Group, Isa, Spawned};
+use torchpace::batch::{Batch, Group};
+use torchpace::cpu::{Isa, Spawned};
 use torchpace::error::Error;
 use torchpace::rule::{Options, Rule};
 use torchpace::rules::{self, Visitor};

@@ -216,6 +216,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// A graph captures what the host has to wait for.
+    #[error("a graph captures the step, and {what} cannot be part of it")]
+    Captured {
+        /// What was to be done.
+        what: &'static str,
+    },
+
+    /// A step on a GPU was not prepared.
+    #[error("the step was not prepared, or for another stream")]
+    Unprepared,
+
     /// A GPU is too old for the run-time compiler of CUDA.
     #[error(
         "the GPU has compute capability {found} (times 10), expected one that NVRTC knows or a later: {expected:?}"

@@ -11,6 +11,7 @@
 
 #![deny(missing_docs)]
 
+pub mod batch;
 mod check;
 pub mod cpu;
 pub mod cuda;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use half::{bf16, f16};
 use proptest::prelude::*;
-use torchpace::cpu::{Batch, Group, Isa, Spawned, Unfit};
+use torchpace::batch::{Batch, Group, Unfit};
+use torchpace::cpu::{Isa, Spawned};
 use torchpace::error::Error;
 use torchpace::number::Number;
 use torchpace::rule::{Options, Rule};

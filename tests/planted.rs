@@ -3,7 +3,8 @@
 
 use std::thread;
 
-use torchpace::cpu::{Batch, Group, Isa, Spawned};
+use torchpace::batch::{Batch, Group};
+use torchpace::cpu::{Isa, Spawned};
 use torchpace::error::Error;
 use torchpace::rule::{Options, Rule};
 use torchpace::rules::Sgd;

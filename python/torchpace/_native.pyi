@@ -51,8 +51,10 @@ class Plan:
         new_state: Callable[[Tensor, dict[str, Any], list[str]], dict[str, Tensor]],
         threads: int,
         unscale: float | None = None,
+        grad_scale: Tensor | None = None,
+        found_inf: Tensor | None = None,
         norm: float | None = None,
-    ) -> tuple[str, float | None]: ...
+    ) -> tuple[str, float | Tensor | None]: ...
     def __reduce__(self) -> tuple[type[Plan], tuple[str]]: ...
 
 _Memory = tuple[float, float, float, float, float]

@@ -1,7 +1,5 @@
 //! The CPU driver: applies a rule to the memory of many tensors at once, or takes lists of them for vectors.
 
-mod batch;
-mod clip;
 mod element;
 mod isa;
 mod lanes;
@@ -11,13 +9,11 @@ mod pack;
 mod pool;
 #[cfg(target_arch = "x86_64")]
 mod registers;
+mod run;
 mod sweep;
-mod task;
 mod threads;
 mod vectors;
 
-pub use batch::{Batch, Group, Kept, Ready, Unfit};
-pub use clip::{Clip, Nonfinite};
 pub use isa::Isa;
 pub use pool::{ParallelFor, Piece, Pool, PoolThreads};
 pub use threads::{Spawned, Threads};

@@ -8,8 +8,9 @@ use super::element::{Bf16, Element, F16, Float};
 use super::isa::{Isa, Kernel, Registers};
 use super::lanes::load;
 use super::nested::{self, LANES};
-use super::task::{Step, Task};
+use super::run::nested as memory_of;
 use super::threads::{Threads, in_pieces};
+use crate::batch::{Step, Task};
 use crate::rule::Rule;
 use crate::tensor::{Dtype, Path};
 
@@ -55,7 +56,7 @@ unsafe fn add<const S: usize>(isa: Isa, task: &Task<S>, part: Range<usize>, lane
             (Path::Dense, Dtype::F16) => isa.run(Dense { grad: task.grad.cast::<F16>(), part, lanes }),
             (Path::Dense, Dtype::Bf16) => isa.run(Dense { grad: task.grad.cast::<Bf16>(), part, lanes }),
             (Path::Nested(dims), _) => {
-                nested::grads::<f64, S>(&task.nested(dims), part, |grads| add_squares(lanes, grads));
+                nested::grads::<f64, S>(&memory_of(task, dims), part, |grads| add_squares(lanes, grads));
             }
             // A walk knows parts alone, and of the types above.
             (Path::Dense, Dtype::C64 | Dtype::C128 | Dtype::OtherFloat | Dtype::NoFloat) => {}

@@ -5,13 +5,13 @@ use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::batch::Unfit;
 use super::element::{Bf16, Element, F16, Float};
 use super::isa::{Isa, Kernel, Registers};
 use super::lanes::{load, store};
 use super::nested::{self, LANES, Nested};
 use super::pack::Vector;
 use super::threads::{Threads, in_pieces};
+use crate::batch::Unfit;
 use crate::error::Error;
 use crate::number::Number;
 use crate::tensor::{Device, Dim, Dtype, Operands, Path, Refusal, Span, Territory, View, Walk};

@@ -10,8 +10,11 @@ pub const SETTINGS: usize = 32;
 /// The most groups of a [`begin`](super::source::begin) launch.
 pub const GROUPS: usize = 16;
 
+/// The most words of a [`write`](super::source::write) launch.
+pub const WORDS: usize = 480;
+
 /// The most dimensions of a [`Layout`].
-pub const DIMS: usize = 8;
+pub const DIMS: usize = crate::batch::DIMS;
 
 /// The most elements of a chunk. The sums of the norm are by chunks, so their size is one for all.
 pub const CHUNK: usize = 1 << 14;
@@ -80,10 +83,25 @@ impl<const TENSORS: usize> Layout<TENSORS> {
     }
 }
 
-/// The bytes of a `Setting`: its coefficients, the gradient's sign and the limit of its elements, in `f64` if `wide`.
-pub fn setting(coeffs: &[f64], maximize: bool, limit: Option<f64>, wide: bool) -> Vec<u8> {
-    let sign = if maximize { -1.0 } else { 1.0 };
-    let numbers = coeffs.iter().copied().chain([sign, limit.unwrap_or(f64::INFINITY)]);
+/// The number of words of a [`Layout`] of this many tensors.
+pub fn way_words(tensors: usize) -> usize {
+    1 + DIMS * (1 + tensors)
+}
+
+/// Fills in the words of a [`Layout`]: of each dimension the number of elements and, for each tensor, the bytes between
+/// neighbours.
+pub fn fill_way(tensors: usize, dims: &[(u32, Vec<isize>)], into: &mut [u64]) {
+    into[0] = dims.len() as u64;
+    for (dim, (count, strides)) in into[1..].chunks_mut(1 + tensors).zip(dims) {
+        dim[0] = u64::from(*count);
+        dim[1..].iter_mut().zip(strides).for_each(|(word, &stride)| *word = stride as u64);
+    }
+}
+
+/// The bytes of a `Setting`: its coefficients, what multiplies the gradient (its sign, for one) and the limit of its
+/// elements, in `f64` if `wide`.
+pub fn setting(coeffs: &[f64], factor: f64, limit: Option<f64>, wide: bool) -> Vec<u8> {
+    let numbers = coeffs.iter().copied().chain([factor, limit.unwrap_or(f64::INFINITY)]);
     if wide {
         numbers.flat_map(f64::to_ne_bytes).collect()
     } else {
@@ -96,11 +114,10 @@ pub fn settings(all: &[Vec<u8>]) -> Option<Vec<u8>> {
     filled(all, SETTINGS)
 }
 
-/// The bytes of a `Group`: where its learning rate is, as `f32` or `f64` (0 for nowhere), or what it is, and the
-/// [constants](super::source::constants) of its rule.
-pub fn group(lr_at: [u64; 2], lr: f64, maximize: bool, limit: Option<f64>, constants: &[f64]) -> Vec<u8> {
-    let sign = if maximize { -1.0 } else { 1.0 };
-    let numbers = [lr, sign, limit.unwrap_or(f64::INFINITY)].into_iter().chain(constants.iter().copied());
+/// The bytes of a `Group`: where its learning rate is, as `f32` or `f64` (0 for nowhere), or what it is, what multiplies
+/// its gradients, and the [constants](super::source::constants) of its rule.
+pub fn group(lr_at: [u64; 2], lr: f64, factor: f64, limit: Option<f64>, constants: &[f64]) -> Vec<u8> {
+    let numbers = [lr, factor, limit.unwrap_or(f64::INFINITY)].into_iter().chain(constants.iter().copied());
     lr_at.into_iter().flat_map(u64::to_ne_bytes).chain(numbers.flat_map(f64::to_ne_bytes)).collect()
 }
 
@@ -113,4 +130,11 @@ fn filled(all: &[Vec<u8>], count: usize) -> Option<Vec<u8>> {
     let mut bytes = all.concat();
     bytes.resize(all.first().map_or(0, Vec::len) * count, 0);
     (all.len() <= count).then_some(bytes)
+}
+
+/// The bytes of the words that come with a launch, filled up to their number.
+pub fn words(words: &[u64]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    bytes.resize(8 * WORDS, 0);
+    bytes
 }

@@ -4,8 +4,11 @@
 
 pub mod cache;
 pub mod device;
+pub mod gpu;
+pub mod launch;
 pub mod layout;
 pub mod nvrtc;
+mod plan;
 mod print;
 mod record;
 mod search;

@@ -12,11 +12,13 @@ use pyo3::types::PyCapsule;
 use crate::tensor::{Device, Dtype, View};
 
 const CPU: i32 = 1;
+const CUDA: i32 = 2;
 const FLOAT: u8 = 2;
 const BFLOAT: u8 = 4;
 const COMPLEX: u8 = 5;
 
 #[repr(C)]
+#[derive(Clone, Copy, PartialEq)]
 struct DlDevice {
     kind: i32,
     id: i32,
@@ -151,19 +153,18 @@ impl Reader {
         if raw.ndim > 0 && (raw.shape.is_null() || raw.strides.is_null()) {
             return Err(PyRuntimeError::new_err("torch described a tensor without its shape or strides"));
         }
-        let device = if raw.device.kind == CPU { Device::Cpu } else { Device::Other(raw.device.kind as u8) };
         // SAFETY: `ndim` sizes and strides lie at these pointers, in the tensor that the caller keeps unchanged.
         let (shape, strides) = unsafe { (dims(raw.shape, raw.ndim), dims(raw.strides, raw.ndim)) };
         let data = raw.data.cast::<u8>().wrapping_add(raw.byte_offset as usize);
         // SAFETY: torch describes the tensor's own memory, and the caller keeps it.
-        Ok((unsafe { View::new(data, shape, strides, dtype(&raw.dtype), device) }, raw))
+        Ok((unsafe { View::new(data, shape, strides, dtype(&raw.dtype), device(raw.device)) }, raw))
     }
 }
 
 /// What a tensor's memory was, to be compared.
 pub struct Sight {
     data: usize,
-    device: i32,
+    device: DlDevice,
     dtype: (u8, u8, u16),
     ndim: i32,
     /// Its shape, then its strides.
@@ -177,12 +178,17 @@ impl Sight {
     pub fn of((view, raw): &(View<'_>, DlTensor)) -> Self {
         Self {
             data: view.data().addr(),
-            device: raw.device.kind,
+            device: raw.device,
             dtype: (raw.dtype.code, raw.dtype.bits, raw.dtype.lanes),
             ndim: raw.ndim,
             dims: view.shape().iter().chain(view.strides()).copied().collect(),
             near: raw.shape.addr(),
         }
+    }
+
+    /// Where it was.
+    pub fn device(&self) -> Device {
+        device(self.device)
     }
 
     /// Whether the numbers are complex.
@@ -241,7 +247,7 @@ impl Reader {
         let DlDataType { code, bits, lanes } = raw.dtype;
         let same = raw.data.addr().wrapping_add(raw.byte_offset as usize) == sight.data
             && raw.ndim == sight.ndim
-            && raw.device.kind == sight.device
+            && raw.device == sight.device
             && (code, bits, lanes) == sight.dtype;
         // SAFETY: `ndim` sizes and strides lie at these pointers.
         same && unsafe {
@@ -276,6 +282,14 @@ unsafe fn dims<'a>(from: *const i64, ndim: i32) -> &'a [i64] {
     }
     // SAFETY: the caller's promise.
     unsafe { core::slice::from_raw_parts(from, ndim as usize) }
+}
+
+fn device(raw: DlDevice) -> Device {
+    match (raw.kind, u8::try_from(raw.id)) {
+        (CPU, _) => Device::Cpu,
+        (CUDA, Ok(index)) => Device::Cuda(index),
+        (kind, _) => Device::Other(kind as u8),
+    }
 }
 
 fn dtype(raw: &DlDataType) -> Dtype {

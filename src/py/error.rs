@@ -31,6 +31,8 @@ impl From<Error> for PyErr {
             | Error::Nvrtc { .. }
             | Error::NoCudaDriver { .. }
             | Error::CudaDriver { .. }
+            | Error::Captured { .. }
+            | Error::Unprepared
             | Error::OldGpu { .. } => PyRuntimeError::new_err(message),
         }
     }

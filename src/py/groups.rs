@@ -6,8 +6,10 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use super::options::GroupOptions;
 use super::plan::Stop;
 use super::state::{Keys, each_item};
-use crate::cpu::{Clip, Group};
+use super::torch::Tensor;
+use crate::batch::{Clip, Group};
 use crate::rule::{Options, Rule};
+use crate::tensor::Device;
 
 /// A group as it was last read.
 pub struct KnownGroup<R> {
@@ -19,6 +21,10 @@ pub struct KnownGroup<R> {
     pub keys: Keys,
     /// Clipping by the norm over all groups.
     pub clip: Clip,
+    /// Whether a graph may capture the step; `None` where the optimizer does not ask.
+    pub capturable: Option<bool>,
+    /// The learning rate where it is in a GPU's memory, and on which.
+    pub lr: Option<(Tensor, Device)>,
 }
 
 impl<R> KnownGroup<R> {
@@ -31,11 +37,16 @@ impl<R> KnownGroup<R> {
             return Err(Stop::Torch(format!("{} has {reason}", options.place())));
         }
         let rule = R::read(options)?;
-        let mut group = Group::new(rule, options.number("lr")?);
+        // Reading it on the host would wait for the device.
+        let on_gpu = options.lr_on_gpu()?;
+        let lr = if on_gpu.is_some() { f64::NAN } else { options.number("lr")? };
+        let mut group = Group::new(rule, lr);
+        group.lr_at = on_gpu.as_ref().map(|lr| lr.2);
         group.maximize = options.flag("maximize")?;
         group.clip_value = options.bound("clip_value")?;
         let clip = Clip { max_norm: options.bound("max_grad_norm")?, nonfinite: options.nonfinite()? };
-        Ok(Self { items: items(options.dict()), group, keys: Keys::of(py, &rule), clip })
+        let (items, keys, capturable) = (items(options.dict()), Keys::of(py, &rule), options.capturable()?);
+        Ok(Self { items, group, keys, clip, capturable, lr: on_gpu.map(|(tensor, device, _)| (tensor, device)) })
     }
 
     /// Reads what has changed since.

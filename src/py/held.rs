@@ -12,7 +12,7 @@ use super::options::{describe, describe_type};
 use super::plan::Stop;
 use super::torch::{Tensor, Torch};
 use crate::error::Error;
-use crate::tensor::View;
+use crate::tensor::{Device, View};
 
 /// Tensors of at most this many elements stay with a plan between steps, so that an address means the same object in the
 /// next step. Larger ones are let go, for nobody should wait for theirs to be freed: what is at the same address, of the
@@ -209,6 +209,11 @@ impl Held {
     pub fn view(&self, py: Python<'_>, torch: &Torch) -> Option<View<'_>> {
         let known = self.known.as_ref().filter(|_| self.is_unmoved(py, torch))?;
         torch.view(py, known.tensor.as_ref()?).ok().map(|seen| seen.0)
+    }
+
+    /// Where its memory was when it became known.
+    pub fn device(&self) -> Option<Device> {
+        self.known.as_ref().map(|known| known.sight.device())
     }
 
     /// Shows the garbage collector every reference held.

@@ -8,12 +8,14 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::held::Held;
 use super::step::Call;
 use super::torch::Torch;
-use crate::tensor::{Operands, Walk};
+use crate::tensor::{Device, Operands, Walk};
 
 /// A parameter as it was last seen.
 pub struct Member<const S: usize> {
     pub group: usize,
     pub index: usize,
+    /// The place of its device among those of the step.
+    pub drive: usize,
     pub param: Option<Held>,
     pub grad: Option<Held>,
     pub state: MemberState<S>,
@@ -42,6 +44,7 @@ impl<const S: usize> Member<S> {
         Self {
             group: 0,
             index: 0,
+            drive: 0,
             param: None,
             grad: None,
             state: MemberState::NONE,
@@ -77,6 +80,16 @@ impl<const S: usize> Member<S> {
     /// Shows the garbage collector all objects that it holds.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.param.iter().chain(&self.grad).chain(self.state.all()).try_for_each(|held| held.traverse(visit))
+    }
+
+    /// Where its parameter is; the CPU as long as that is not known.
+    pub fn device(&self) -> Device {
+        self.param.as_ref().and_then(Held::device).unwrap_or(Device::Cpu)
+    }
+
+    /// Whether the host keeps its step count.
+    pub fn is_host_counted(&self) -> bool {
+        self.state.step.as_ref().is_some_and(|step| step.device() == Some(Device::Cpu))
     }
 
     /// Whether its tensors are spread over several processes.

@@ -1,8 +1,10 @@
 //! The Python face: conversion only.
 
 mod dlpack;
+mod drive;
 mod error;
 mod function;
+mod gpu;
 mod groups;
 mod held;
 mod lr_scheduler;

@@ -1,13 +1,15 @@
 //! A parameter group's dict as the options of a rule.
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::torch::Torch;
-use crate::cpu::Nonfinite;
+use super::torch::{Tensor, Torch};
+use crate::batch::{DeviceNumber, Nonfinite};
 use crate::error::Error;
 use crate::rule::Options;
+use crate::tensor::{Device, Dtype};
 
 /// A parameter group.
 pub struct GroupOptions<'py> {
@@ -55,14 +57,42 @@ impl<'py> GroupOptions<'py> {
         if set("differentiable")? {
             return Ok(Some("differentiable=True"));
         }
-        if set("capturable")? {
-            return Ok(Some("capturable=True"));
-        }
         // torch refuses it for some optimizers, in its own words.
-        if set("foreach")? && self.group.get_item("lr")?.map_or(Ok(false), |lr| self.torch.is_tensor(&lr))? {
+        if set("foreach")?
+            && !set("capturable")?
+            && self.group.get_item("lr")?.map_or(Ok(false), |lr| self.torch.is_tensor(&lr))?
+        {
             return Ok(Some("foreach=True and a tensor lr"));
         }
+        if let Some(betas) = self.group.get_item("betas")? {
+            for beta in betas.try_iter().into_iter().flatten() {
+                if self.is_on_gpu(&beta?)? {
+                    return Ok(Some("betas on a GPU"));
+                }
+            }
+        }
         Ok(None)
+    }
+
+    /// Whether a graph may capture the step; `None` where the optimizer does not ask.
+    pub fn capturable(&self) -> PyResult<Option<bool>> {
+        self.group.get_item("capturable")?.map(|value| value.is_truthy()).transpose()
+    }
+
+    /// The learning rate, if it is one number in a GPU's memory, with the tensor.
+    pub fn lr_on_gpu(&self) -> PyResult<Option<(Tensor, Device, DeviceNumber)>> {
+        let lr = self.value("lr")?;
+        let Some(tensor) = self.torch.plain(&lr).filter(|_| self.is_on_gpu(&lr).unwrap_or(false)) else {
+            return Ok(None);
+        };
+        let Ok(view) = self.torch.memory(lr.py(), &tensor) else { return Ok(None) };
+        let (device, dtype, at) = (view.device(), view.dtype(), view.data().addr() as u64);
+        let fits = view.len() == 1 && matches!(dtype, Dtype::F32 | Dtype::F64) && matches!(device, Device::Cuda(_));
+        Ok(if fits { Some((tensor, device, DeviceNumber { at, dtype })) } else { None })
+    }
+
+    fn is_on_gpu(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.torch.is_tensor(value)? && value.getattr(intern!(value.py(), "is_cuda"))?.is_truthy()?)
     }
 
     /// A bound, if there is one: an option that torch lacks, and so its checkpoints.

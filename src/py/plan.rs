@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
 use super::options::describe_type;
-use super::step::{Call, Steps};
+use super::step::{Call, Scaling, Steps};
 use super::torch::Torch;
 use crate::error::Error;
 use crate::rule::Rule;
@@ -33,12 +33,21 @@ pub trait AnySteps: Send {
 
 /// Which way a step went.
 pub enum Path {
-    /// All is done.
-    Fused,
-    /// Nothing is done, for the norm of the gradients is this.
-    Skipped(f64),
+    /// All is done; with the norm of the gradients, if it is a number in a GPU's memory.
+    Fused(Option<Py<PyAny>>),
+    /// Nothing is done, for this reason.
+    Skipped(String),
     /// Nothing is done: a gradient is spread over several processes, and the norm of all must be given.
     NormWanted,
+}
+
+/// The norm of the gradients.
+#[derive(IntoPyObject)]
+pub enum Norm {
+    /// As the host knows it.
+    Number(f64),
+    /// As a tensor on a GPU.
+    Tensor(Py<PyAny>),
 }
 
 /// Why a step is not taken here: an error, or a reason to leave it to torch.
@@ -86,8 +95,9 @@ impl Plan {
     /// implementation handles; "skipped: " and the reason; "norm wanted", where it must be called again with the norm.
     ///
     /// `new_state(param, group, names)` makes the tensors of a parameter that has no state yet, as a dict. With
-    /// `unscale` the gradients are multiplied by it, in memory too.
-    #[pyo3(signature = (param_groups, state, new_state, threads, unscale=None, norm=None))]
+    /// `unscale` the gradients are multiplied by it, in memory too. `grad_scale` and `found_inf` are the same of a
+    /// GradScaler on a GPU, as tensors there.
+    #[pyo3(signature = (param_groups, state, new_state, threads, unscale=None, grad_scale=None, found_inf=None, norm=None))]
     #[allow(clippy::too_many_arguments)]
     fn step(
         &self,
@@ -97,15 +107,18 @@ impl Plan {
         new_state: Bound<'_, PyAny>,
         threads: usize,
         unscale: Option<f64>,
+        grad_scale: Option<Bound<'_, PyAny>>,
+        found_inf: Option<Bound<'_, PyAny>>,
         norm: Option<f64>,
-    ) -> PyResult<(String, Option<f64>)> {
+    ) -> PyResult<(String, Option<Norm>)> {
         let torch = Torch::get(py)?;
         let left =
             |name: &str, object: &Bound<'_, PyAny>| Ok((format!("torch: {name} is {}", describe_type(object)), None));
         let Some(state) = torch.plain_dict(&state) else { return left("state", &state) };
         let Ok(param_groups) = param_groups.cast::<PyList>() else { return left("param_groups", &param_groups) };
         let norm = std::cell::Cell::new(norm);
-        let call = Call { py, torch, param_groups, state, new_state: &new_state, threads, unscale, norm: &norm };
+        let scaling = Scaling { unscale, grad_scale: grad_scale.as_ref(), found_inf: found_inf.as_ref() };
+        let call = Call { py, torch, param_groups, state, new_state: &new_state, threads, scaling, norm: &norm };
         let mut steps = match self.take() {
             Some(steps) => steps,
             None => rules::visit(&self.rule, Make)?,
@@ -113,8 +126,10 @@ impl Plan {
         let path = steps.step(&call);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(steps);
         match path {
-            Ok(Path::Fused) => Ok(("fused".to_owned(), norm.get())),
-            Ok(Path::Skipped(found)) => Ok((format!("skipped: the norm of the gradients is {found}"), norm.get())),
+            Ok(Path::Fused(tensor)) => {
+                Ok(("fused".to_owned(), tensor.map(Norm::Tensor).or(norm.get().map(Norm::Number))))
+            }
+            Ok(Path::Skipped(reason)) => Ok((format!("skipped: {reason}"), norm.get().map(Norm::Number))),
             Ok(Path::NormWanted) => Ok(("norm wanted".to_owned(), None)),
             Err(Stop::Torch(reason)) => Ok((format!("torch: {reason}"), None)),
             Err(Stop::Error(error)) => Err(error),

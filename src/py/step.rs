@@ -2,23 +2,26 @@
 
 use core::cell::Cell;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::drive::Drive;
 use super::groups::KnownGroup;
 use super::held::{Held, Role, SMALL};
 use super::member::{Member, replace, replace_optional};
-use super::memory::{again, grad_norm, read, run};
+use super::memory::{self, again, place_of, read, run};
 use super::options::{GroupOptions, describe_type};
 use super::plan::{AnySteps, Path, Stop};
 use super::state::{Found, Table};
 use super::torch::Torch;
-use crate::cpu::{Clip, Kept};
+use crate::batch::{Clip, Nonfinite};
+use crate::cuda::launch::Norm;
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::Territory;
+use crate::tensor::Device;
 
 /// What one step is called with.
 pub struct Call<'py> {
@@ -28,9 +31,27 @@ pub struct Call<'py> {
     pub state: &'py Bound<'py, PyDict>,
     pub new_state: &'py Bound<'py, PyAny>,
     pub threads: usize,
-    pub unscale: Option<f64>,
+    pub scaling: Scaling<'py>,
     /// The norm of all gradients: as given, then as found.
     pub norm: &'py Cell<Option<f64>>,
+}
+
+/// What a GradScaler asks for.
+#[derive(Clone, Copy)]
+pub struct Scaling<'py> {
+    /// What the gradients are multiplied by, if the host knows.
+    pub unscale: Option<f64>,
+    /// What they are divided by, in a GPU's memory.
+    pub grad_scale: Option<&'py Bound<'py, PyAny>>,
+    /// Not 0 if the step is to be left out, in a GPU's memory.
+    pub found_inf: Option<&'py Bound<'py, PyAny>>,
+}
+
+impl Scaling<'_> {
+    /// Whether the gradients are unscaled.
+    fn unscales(&self) -> bool {
+        self.unscale.is_some() || self.grad_scale.is_some()
+    }
 }
 
 /// What is known from one step to the next.
@@ -38,9 +59,10 @@ pub struct Steps<R, const C: usize, const S: usize> {
     groups: Vec<Option<KnownGroup<R>>>,
     members: Vec<Member<S>>,
     table: Table,
-    territory: Territory,
-    /// The step before, to be run again where nothing has changed.
-    kept: Option<Kept<R, C, S>>,
+    /// The devices of the parameters.
+    drives: Vec<Drive<R, C, S>>,
+    /// Whether the tensors are those of the step before, as far as is known, so that it can be run again.
+    same: bool,
     /// The written tensors in a list for torch, if none of them was replaced since.
     written: Option<Py<PyList>>,
 }
@@ -73,8 +95,8 @@ impl<R, const C: usize, const S: usize> Steps<R, C, S> {
             groups: Vec::new(),
             members: Vec::new(),
             table: Table::default(),
-            territory: Territory::default(),
-            kept: None,
+            drives: Vec::new(),
+            same: false,
             written: None,
         }
     }
@@ -88,7 +110,7 @@ impl<R, const C: usize, const S: usize> Steps<R, C, S> {
                 old.extend(member.take());
                 if old.len() > before {
                     member.known = false;
-                    self.kept = None;
+                    self.same = false;
                 }
             } else if !small {
                 member.let_go(old);
@@ -104,6 +126,9 @@ impl<R, const C: usize, const S: usize> Steps<R, C, S> {
 impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
     fn step_with(&mut self, call: &Call<'_>, old: &mut Vec<Held>) -> Result<Path, Stop> {
         let mut made = false;
+        let mut scaling = call.scaling;
+        let mut grad_norm = None;
+        self.drives.iter_mut().for_each(|drive| drive.has_begun = false);
         for _ in 0..ATTEMPTS {
             self.collect(call, made, old)?;
             self.find_state(call, made, old)?;
@@ -113,26 +138,53 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             if clip.max_norm.is_some() && call.norm.get().is_none() && is_spread() {
                 return Ok(Path::NormWanted);
             }
+            self.route(call)?;
+            if self.concerns_gpus()
+                && let Some(path) = self.see_to_gpus(call, &mut scaling, clip, &mut grad_norm)?
+            {
+                return Ok(path);
+            }
             let some_fresh = !made && self.members.iter().any(|member| member.active && member.fresh);
+            let unscale = if scaling.grad_scale.is_some() { Some(1.0) } else { scaling.unscale };
             // From here to the end of the run no Python code runs, so what is read stays true.
-            let kept = self.kept.take().filter(|_| call.unscale.is_none());
-            let (groups, members, territory) = (&self.groups, &mut self.members, &mut self.territory);
-            let ready = kept.and_then(|kept| again(call, kept, groups, members, territory));
+            let Self { groups, members, drives, same, .. } = self;
+            let ready = if *same && unscale.is_none() { again(call, groups, members, drives) } else { None };
+            drives.iter_mut().for_each(|drive| drive.kept = None);
             let ready = match ready {
                 Some(ready) => Some(ready),
-                None => read(call, groups, members, territory)?,
+                None => read(call, groups, members, drives, unscale)?,
             };
             let Some(mut ready) = ready else { continue };
-            let factor = match clip.max_norm {
-                None => 1.0,
-                Some(_) => {
-                    let norm = call.norm.get().unwrap_or_else(|| grad_norm(call, &ready));
-                    call.norm.set(Some(norm));
-                    match clip.factor(norm)? {
-                        Some(factor) => factor,
-                        None => return Ok(Path::Skipped(norm)),
+            let norm_on_host = clip.max_norm.is_some() && grad_norm.is_none();
+            let mut lacking = Vec::new();
+            for (d, ready) in &ready {
+                if let Some(gpu) = &mut drives[*d].gpu
+                    && (norm_on_host || !some_fresh)
+                {
+                    lacking.extend(gpu.prepare(ready)?.map(|bytes| (*d, bytes)));
+                }
+            }
+            if !lacking.is_empty() {
+                drop(ready);
+                for (d, bytes) in lacking {
+                    if let Some(gpu) = &mut drives[d].gpu {
+                        gpu.allocate(call.py, bytes)?;
                     }
                 }
+                continue;
+            }
+            let factor = if norm_on_host {
+                let norm = match call.norm.get() {
+                    Some(norm) => norm,
+                    None => memory::grad_norm(call, drives, &ready)?,
+                };
+                call.norm.set(Some(norm));
+                match clip.factor(norm)? {
+                    Some(factor) => factor,
+                    None => return Ok(Path::Skipped(format!("the norm of the gradients is {norm}"))),
+                }
+            } else {
+                1.0
             };
             if some_fresh {
                 // All else was checked before the first state is made, so that a step left to torch makes none.
@@ -141,14 +193,105 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 made = true;
                 continue;
             }
-            ready.scale_grads(factor);
-            let kept = run(call, ready);
-            self.kept = Some(kept).filter(|_| !made && call.unscale.is_none());
+            ready.iter_mut().for_each(|(_, ready)| ready.scale_grads(factor));
+            // On the GPUs first: what they refuse, they refuse before anything is written.
+            ready.sort_by_key(|(d, _)| drives[*d].gpu.is_none());
+            for (d, ready) in ready {
+                drives[d].kept = Some(run(call, &mut drives[d], ready)?);
+            }
+            *same = !made && unscale.is_none();
             self.members.iter_mut().for_each(|member| member.new_grad = false);
-            self.bump(call)?;
-            return Ok(Path::Fused);
+            self.bump(call, unscale.is_some())?;
+            return Ok(Path::Fused(grad_norm));
         }
         Err(Stop::Torch("its tensors change while the step looks at them".to_owned()))
+    }
+
+    /// Whether a parameter is on a GPU, or an option is about one.
+    fn concerns_gpus(&self) -> bool {
+        let mut groups = self.groups.iter().flatten();
+        self.drives.iter().any(|drive| drive.is_used && drive.gpu.is_some())
+            || groups.any(|known| known.capturable == Some(true) || known.lr.is_some())
+    }
+
+    /// Finds the device of each parameter. May run Python code where one is new.
+    fn route(&mut self, call: &Call<'_>) -> Result<(), Stop> {
+        self.drives.iter_mut().for_each(|drive| drive.is_used = false);
+        for member in self.members.iter_mut().filter(|member| member.active) {
+            let device = member.device();
+            if self.drives.get(member.drive).is_none_or(|drive| drive.device != device) {
+                member.drive = match place_of(&self.drives, device) {
+                    Some(place) => place,
+                    None => {
+                        self.drives.push(Drive::new(call.py, device)?);
+                        self.drives.len() - 1
+                    }
+                };
+                self.same = false;
+            }
+            self.drives[member.drive].is_used = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the GPUs what this step is called with; a path if there is nothing more to do. May run Python code.
+    fn see_to_gpus(
+        &mut self,
+        call: &Call<'_>,
+        scaling: &mut Scaling<'_>,
+        clip: Clip,
+        grad_norm: &mut Option<Py<PyAny>>,
+    ) -> Result<Option<Path>, Stop> {
+        let Self { groups, members, drives, .. } = self;
+        for drive in drives.iter_mut().filter(|drive| drive.is_used && !drive.has_begun) {
+            drive.has_begun = true;
+            if let Some(gpu) = &mut drive.gpu {
+                gpu.begin(call.py)?;
+            }
+        }
+        let is_captured =
+            drives.iter().any(|drive| drive.is_used && drive.gpu.as_ref().is_some_and(|gpu| gpu.is_captured));
+        let (mut on_cpu, mut counted_by_host, mut new_uncounted) = (false, false, false);
+        for member in members.iter().filter(|member| member.active) {
+            let Some(known) = &groups[member.group] else { continue };
+            check_for_gpu(call, member, known, is_captured)?;
+            on_cpu |= member.device() == Device::Cpu;
+            counted_by_host |= member.is_host_counted();
+            new_uncounted |= !R::COUNTED && member.fresh;
+        }
+        let host_decides = on_cpu || counted_by_host || new_uncounted;
+        if let Some(found_inf) = scaling.found_inf.filter(|_| host_decides) {
+            if is_captured {
+                return Err(Error::Captured { what: "found_inf, which the host has to know here," }.into());
+            }
+            if found_inf.call_method0(intern!(call.py, "item"))?.is_truthy()? {
+                return Ok(Some(Path::Skipped("the GradScaler found a gradient that is not finite".to_owned())));
+            }
+            scaling.found_inf = None;
+        }
+        if scaling.unscales() && (on_cpu || scaling.unscale.is_some()) {
+            return Err(Stop::Torch("a GradScaler unscales in the step, on another device".to_owned()));
+        }
+        let used = drives.iter().filter(|drive| drive.is_used).count();
+        let undecided = match clip.nonfinite {
+            Nonfinite::Propagate => false,
+            Nonfinite::Skip => host_decides,
+            Nonfinite::Raise => true,
+        };
+        let on_device = clip.max_norm.is_some() && call.norm.get().is_none() && used == 1 && !on_cpu && !undecided;
+        for gpu in drives.iter_mut().filter(|drive| drive.is_used).filter_map(|drive| drive.gpu.as_mut()) {
+            gpu.scale_by(scaling.grad_scale, scaling.found_inf)?;
+            gpu.set_norm(if on_device {
+                let (tensor, at) = gpu.new_number(call.py)?;
+                *grad_norm = Some(tensor);
+                Norm::OnDevice(clip, Some(at))
+            } else if clip.max_norm.is_some() && call.norm.get().is_none() {
+                Norm::ForHost
+            } else {
+                Norm::Unwanted
+            });
+        }
+        Ok(None)
     }
 
     /// Looks up parameters, gradients and options. May run Python code.
@@ -182,7 +325,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 let new_param = member.active && replace(call.torch, &mut member.param, param.as_borrowed(), old);
                 if new_param || member.active != was_active || member.group != index {
                     member.known &= !new_param;
-                    (self.kept, self.written) = (None, None);
+                    (self.same, self.written) = (false, None);
                 }
                 (member.group, member.index) = (index, place);
             }
@@ -199,7 +342,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         }
         for mut member in self.members.drain(count..) {
             old.extend(member.take());
-            (self.kept, self.written) = (None, None);
+            (self.same, self.written) = (false, None);
         }
         self.groups.truncate(call.param_groups.len());
         Ok(())
@@ -229,7 +372,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             }
             if changed {
                 member.known = false;
-                (self.kept, self.written) = (None, None);
+                (self.same, self.written) = (false, None);
             }
         }
         Ok(())
@@ -243,7 +386,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             let Some(param) = &mut member.param else { continue };
             let new_param = !param.is_known() && !param.is_again(py, torch)?;
             if new_param {
-                self.kept = None;
+                self.same = false;
                 param.know(py, torch, Role::Param, None, &place)?;
             }
             let grad = member.grad.iter_mut().map(|held| (Role::Grad, held));
@@ -255,7 +398,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                     // Where the memory was is known to the step before no longer.
                     match role {
                         Role::Grad => member.new_grad = true,
-                        _ => self.kept = None,
+                        _ => self.same = false,
                     }
                     held.know(py, torch, role, Some(param), &place)?;
                 }
@@ -309,9 +452,8 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         Ok(())
     }
 
-    /// Tells autograd what was written.
-    fn bump(&mut self, call: &Call<'_>) -> PyResult<()> {
-        let with_grad = call.unscale.is_some();
+    /// Tells autograd what was written, the gradients among that or not.
+    fn bump(&mut self, call: &Call<'_>, with_grad: bool) -> PyResult<()> {
         if self.written.is_none() || with_grad {
             let mut tensors = Vec::new();
             for member in self.members.iter().filter(|member| member.active) {
@@ -328,6 +470,40 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             self.written = None;
         }
         written.unwrap_or(Ok(()))
+    }
+}
+
+/// That a step of this parameter can be put on a GPU, or on the CPU beside one.
+fn check_for_gpu<R, const S: usize>(
+    call: &Call<'_>,
+    member: &Member<S>,
+    known: &KnownGroup<R>,
+    is_captured: bool,
+) -> Result<(), Stop> {
+    let place = || place(call, member.group, member.index);
+    let device = member.device();
+    if known.capturable == Some(true) && (device == Device::Cpu || member.is_host_counted()) {
+        return Err(Stop::Torch(format!("{} has capturable=True, and it or its step count is on the CPU", place())));
+    }
+    if known.lr.as_ref().is_some_and(|lr| lr.1 != device) {
+        return Err(Stop::Torch(format!("{} and its lr are on unlike devices", place())));
+    }
+    if is_captured && known.capturable == Some(false) {
+        let class = call.optimizer_class()?;
+        return Err(Stop::Error(PyRuntimeError::new_err(format!(
+            "Attempting CUDA graph capture of step() for an instance of {class} but param_groups' capturable is False."
+        ))));
+    }
+    if is_captured && member.fresh {
+        return Err(Error::Captured { what: "the first step of a parameter, which makes its state," }.into());
+    }
+    Ok(())
+}
+
+impl Call<'_> {
+    /// The name of the optimizer's class.
+    fn optimizer_class(&self) -> PyResult<String> {
+        self.new_state.getattr("__self__")?.get_type().name().map(|name| name.to_string())
     }
 }
 

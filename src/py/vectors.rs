@@ -4,7 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::torch::{Tensor, Torch};
-use crate::cpu::{Pairs, Threads, Unfit};
+use crate::batch::Unfit;
+use crate::cpu::{Pairs, Threads};
 use crate::tensor::View;
 
 /// Work of at least this many elements is done without the GIL, and on several threads.

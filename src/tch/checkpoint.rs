@@ -15,7 +15,7 @@ use super::error::Error;
 use super::options::{Table, Value};
 use super::schedules::Schedules;
 use super::steps::{AnySteps, Prepared, parts};
-use crate::cpu::Nonfinite;
+use crate::batch::Nonfinite;
 use crate::schedule::Memory;
 
 const FORMAT: &str = "torchpace.optimizer";

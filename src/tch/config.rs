@@ -5,7 +5,7 @@ use ::tch::{Tensor, nn::VarStore};
 use super::error::Error;
 use super::optimizer::Optimizer;
 use super::options::Value;
-use crate::cpu::Nonfinite;
+use crate::batch::Nonfinite;
 use crate::rule::Rule;
 use crate::rules;
 

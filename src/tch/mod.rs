@@ -33,7 +33,7 @@ mod schedules;
 mod steps;
 mod version;
 
-pub use crate::cpu::Nonfinite;
+pub use crate::batch::Nonfinite;
 pub use config::{Adagrad, Adam, AdamW, Group, RmsProp, Sgd};
 pub use error::Error;
 pub use optimizer::{Optimizer, Outcome};

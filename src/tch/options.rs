@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::Error;
-use crate::cpu::{Clip, Nonfinite};
+use crate::batch::{Clip, Nonfinite};
 use crate::error::Error as CoreError;
 use crate::rule;
 

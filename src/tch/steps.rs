@@ -11,7 +11,7 @@ use super::memory::{Seen, tensor_is_there, threads};
 use super::optimizer::Outcome;
 use super::options::{Table, Value};
 use super::version;
-use crate::cpu::{Batch, Clip, Group, Unfit};
+use crate::batch::{Batch, Clip, Group, Unfit};
 use crate::error::Error as CoreError;
 use crate::rule::{Options, Rule};
 use crate::rules::Visitor;

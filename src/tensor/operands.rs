@@ -27,7 +27,9 @@ pub enum Refusal {
     Device(Device),
     /// The tensor's elements are of a type that no driver computes with.
     Dtype(Dtype),
-    /// The step count is not one `f32` or `f64` number on the CPU.
+    /// The tensors are walked in more dimensions, or have more elements, than kernels count.
+    Way,
+    /// The step count is not one `f32` or `f64` number on the CPU or the parameter's device.
     StepCount,
 }
 
@@ -37,7 +39,10 @@ impl fmt::Display for Refusal {
             Refusal::Memory => f.write_str("has no memory"),
             Refusal::Device(device) => write!(f, "is on another device ({device})"),
             Refusal::Dtype(dtype) => write!(f, "is {dtype}"),
-            Refusal::StepCount => f.write_str("is not one float32 or float64 number on the CPU"),
+            Refusal::Way => f.write_str("is laid out unlike its gradient or state in too many dimensions or elements"),
+            Refusal::StepCount => {
+                f.write_str("is not one float32 or float64 number on the CPU or the parameter's device")
+            }
         }
     }
 }
@@ -77,7 +82,7 @@ impl<'a, const S: usize> Operands<'a, S> {
         Ok(())
     }
 
-    /// Why the CPU driver cannot walk these tensors, with the tensor's name; `None` if it can.
+    /// Why no driver can walk these tensors, with the tensor's name; `None` if it can.
     pub fn refusal(&self, names: [&'static str; S]) -> Option<(&'static str, Refusal)> {
         for (name, view) in core::iter::once(("param", self.param)).chain(self.followers(names)) {
             if let Some(refusal) = unreachable(&view) {
@@ -94,14 +99,17 @@ impl<'a, const S: usize> Operands<'a, S> {
     #[inline]
     pub fn is_countable(&self) -> bool {
         self.step.as_ref().is_none_or(|step| {
-            unreachable(step).is_none() && step.len() == 1 && matches!(step.dtype(), Dtype::F32 | Dtype::F64)
+            unreachable(step).is_none()
+                && (step.device() == Device::Cpu || step.device() == self.param.device())
+                && step.len() == 1
+                && matches!(step.dtype(), Dtype::F32 | Dtype::F64)
         })
     }
 }
 
 fn unreachable(view: &View<'_>) -> Option<Refusal> {
     match view.device() {
-        Device::Cpu => (!view.has_memory()).then_some(Refusal::Memory),
-        device => Some(Refusal::Device(device)),
+        Device::Cpu | Device::Cuda(_) => (!view.has_memory()).then_some(Refusal::Memory),
+        Device::Other(_) => Some(Refusal::Device(view.device())),
     }
 }

@@ -73,6 +73,8 @@ impl fmt::Display for Dtype {
 pub enum Device {
     /// Memory of the host.
     Cpu,
+    /// Memory of the CUDA device of this index.
+    Cuda(u8),
     /// Memory that no driver here reaches, by DLPack's device type.
     Other(u8),
 }
@@ -81,6 +83,7 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(index) => write!(f, "cuda:{index}"),
             Device::Other(kind) => write!(f, "DLPack {kind}"),
         }
     }
@@ -160,7 +163,7 @@ impl<'a> View<'a> {
         self.shape.iter().any(|&size| size <= 0)
     }
 
-    /// Whether the elements, if any, have memory on the host. A freed storage and a lazy zero are described by address 0,
+    /// Whether the elements, if any, have memory. A freed storage and a lazy zero are described by address 0,
     /// a view of one by the view's offset; no system gives memory that low.
     #[inline]
     pub fn has_memory(&self) -> bool {

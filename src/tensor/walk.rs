@@ -13,6 +13,7 @@ pub struct Walk<const S: usize> {
     /// The shape, then the strides of each tensor, slots that are not live left out.
     dims: Box<[i64]>,
     ndim: usize,
+    device: Device,
     whole: Dtypes<S>,
     /// The same of the parts, where elements are complex.
     dtypes: Dtypes<S>,
@@ -30,7 +31,7 @@ struct Reach<const S: usize> {
 }
 
 /// The element types of a parameter's tensors; `None` for a slot that is not live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Dtypes<const S: usize> {
     /// The parameter's.
     pub param: Dtype,
@@ -105,7 +106,8 @@ impl<const S: usize> Walk<S> {
         };
         let len = operands.param.len() * whole.param.parts();
         let dims = shape.iter().copied().chain(views().flat_map(|view| view.strides().to_vec())).collect();
-        Self { dims, ndim: shape.len(), whole, dtypes, reach, len, path: path(operands, &whole) }
+        let device = operands.param.device();
+        Self { dims, ndim: shape.len(), device, whole, dtypes, reach, len, path: path(operands, &whole) }
     }
 
     /// Whether it is the way through these tensors, and their memory can be reached.
@@ -143,7 +145,7 @@ impl<const S: usize> Walk<S> {
         let ndim = self.ndim;
         let begin = (1 + tensor) * ndim;
         view.dtype() == dtype
-            && view.device() == Device::Cpu
+            && view.device() == self.device
             && view.has_memory()
             && same_dims(view.shape(), &self.dims[..ndim])
             && same_dims(view.strides(), &self.dims[begin..begin + ndim])
@@ -190,11 +192,25 @@ impl<const S: usize> Walk<S> {
         &self.dtypes
     }
 
+    /// Whether the elements of each tensor lie without gaps and in the same order, whatever their types.
+    pub fn is_packed(&self) -> bool {
+        let Dtypes { param, grad, slots } = self.dtypes;
+        let unit = Strides { param: bytes(param), grad: bytes(grad), slots: slots.map(|slot| slot.map_or(0, bytes)) };
+        match &self.path {
+            Path::Dense => true,
+            Path::Nested(dims) => matches!(dims[..], [only] if only.strides == unit || only.count == 1),
+        }
+    }
+
     /// The order of the elements.
     #[inline]
     pub fn path(&self) -> &Path<S> {
         &self.path
     }
+}
+
+fn bytes(dtype: Dtype) -> isize {
+    dtype.size().unwrap_or(0) as isize
 }
 
 fn views<'a, const S: usize>(operands: &Operands<'a, S>) -> impl Iterator<Item = View<'a>> {
@@ -214,7 +230,7 @@ fn same_dims(left: &[i64], right: &[i64]) -> bool {
 }
 
 fn path<const S: usize>(operands: &Operands<'_, S>, dtypes: &Dtypes<S>) -> Path<S> {
-    let size = |view: &View<'_>| view.dtype().size().unwrap_or(0) as isize;
+    let size = |view: &View<'_>| bytes(view.dtype());
     let along = |view: &View<'_>, k: usize| view.strides()[k] as isize * size(view);
     let slot = |f: &dyn Fn(&View<'_>) -> isize| operands.slots.map(|slot| slot.map_or(0, |view| f(&view)));
     let part = |view: &View<'_>| size(view) / view.dtype().parts() as isize;

@@ -1,6 +1,7 @@
 //! The kernels of the norm, on the host.
 
-use torchpace::cpu::{Batch, Group, Spawned};
+use torchpace::batch::{Batch, Group};
+use torchpace::cpu::Spawned;
 use torchpace::cuda::layout::{Clip, Dim, Layout, chunks};
 use torchpace::cuda::source::{Kernel, fold, norm};
 use torchpace::rule::Rule;

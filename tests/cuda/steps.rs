@@ -1,7 +1,8 @@
 //! Steps of the kernels on the host against those of the CPU driver, bit for bit.
 
 use half::{bf16, f16};
-use torchpace::cpu::{Batch, Group, Spawned};
+use torchpace::batch::{Batch, Group};
+use torchpace::cpu::Spawned;
 use torchpace::cuda::layout::{self, Clip, Dim, Layout, chunks};
 use torchpace::cuda::source::{Kernel, Variant, constants};
 use torchpace::rule::Rule;
@@ -198,7 +199,7 @@ impl Setup {
     /// A task's setting as the host makes it.
     fn setting<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, task: &Task, wide: bool) -> Vec<u8> {
         let step = if R::COUNTED { f64::from(task.count) + 1.0 } else { f64::from(task.count + 1.0).min(2.0) };
-        layout::setting(&rule.coeffs(LR[task.group], step), task.group == 1, self.limit(), wide)
+        layout::setting(&rule.coeffs(LR[task.group], step), [1.0, -1.0][task.group], self.limit(), wide)
     }
 
     /// All tasks' settings as the kernel makes them, and their counts. The first group's rate is on the device.
@@ -213,8 +214,8 @@ impl Setup {
         let lr = LR[0];
         let lr_at = std::ptr::from_ref(&lr).expose_provenance() as u64;
         let all = [
-            layout::group([0, lr_at], 9.0, false, self.limit(), &constants),
-            layout::group([0, 0], LR[1], true, self.limit(), &constants),
+            layout::group([0, lr_at], 9.0, 1.0, self.limit(), &constants),
+            layout::group([0, 0], LR[1], -1.0, self.limit(), &constants),
         ];
         let groups = words(&layout::groups(&all).unwrap());
         let group_of: Vec<u32> = tasks.iter().map(|task| task.group as u32).collect();
@@ -396,8 +397,8 @@ impl Visitor for LaunchSize {
 
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> usize {
         let rule = R::read(&self.0).unwrap();
-        let settings = layout::settings(&[layout::setting(&[0.0; C], false, None, true)]).unwrap();
-        let groups = layout::groups(&[layout::group([0, 0], 0.0, false, None, &constants(&rule))]).unwrap();
+        let settings = layout::settings(&[layout::setting(&[0.0; C], 1.0, None, true)]).unwrap();
+        let groups = layout::groups(&[layout::group([0, 0], 0.0, 1.0, None, &constants(&rule))]).unwrap();
         settings.len().max(groups.len())
     }
 }
@@ -408,7 +409,7 @@ fn what_comes_with_a_launch_fits_into_it() {
     for case in cases() {
         assert!(rules::visit(case.rule, LaunchSize(case.options)).unwrap() <= 4096 - 16 * size_of::<usize>());
     }
-    let one = layout::setting(&[0.0], true, None, true);
+    let one = layout::setting(&[0.0], -1.0, None, true);
     assert_eq!(one, [0.0, -1.0, f64::INFINITY].map(f64::to_ne_bytes).concat());
     assert_eq!(layout::settings(&vec![one.clone(); layout::SETTINGS]), Some(one.repeat(layout::SETTINGS)));
     assert_eq!(layout::settings(&vec![one; layout::SETTINGS + 1]), None);

@@ -59,7 +59,8 @@ class Fused(_Parent):
 
     grad_norm: Tensor | None = None
     """The 2-norm of all gradients in the last step, unscaled and before clipping: a 0-dim float32 tensor, if
-    `max_grad_norm` was set and any parameter had a gradient; else None."""
+    `max_grad_norm` was set and any parameter had a gradient; else None. Where all parameters are on one GPU it is there,
+    unless the host had to know it (``nonfinite_norm="raise"``, or "skip" and step counts on the host)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show the arguments of torch's class with ours behind them."""
@@ -141,32 +142,39 @@ class Fused(_Parent):
     def _step(self) -> None:
         self.last_path = self.grad_norm = None
         grad_scale, found_inf = self.__dict__.get("grad_scale"), self.__dict__.get("found_inf")
-        if (grad_scale is not None and not grad_scale.is_cpu) or (found_inf is not None and not found_inf.is_cpu):
-            path, norm = "torch: a GradScaler unscales in the step, on another device", None
-        elif torch._C._len_torch_dispatch_stack() > 0:
+        norm: float | Tensor | None = None
+        if torch._C._len_torch_dispatch_stack() > 0:
             # It sees, and may change, every operator of torch: a trace without the step would be wrong.
-            path, norm = "torch: a TorchDispatchMode is active", None
-        elif found_inf is not None and found_inf.item() != 0:
+            path = "torch: a TorchDispatchMode is active"
+        elif found_inf is not None and found_inf.is_cpu and found_inf.item() != 0:
             self.last_path = "skipped: the GradScaler found a gradient that is not finite"
             return
         else:
-            # Rounded as in GradScaler.unscale_.
-            unscale = None if grad_scale is None else grad_scale.double().reciprocal().float().item()
-            path, norm = self._fused_step(unscale)
+            if any(group.get("capturable") for group in self.param_groups):
+                self._check_capture()
+            path, norm = self._fused_step(grad_scale, found_inf)
         if path.startswith("torch: "):
             path = self._leave_to_torch(path)
         elif norm is not None:
-            self.grad_norm = torch.tensor(norm, dtype=torch.float32)
+            self.grad_norm = norm if isinstance(norm, Tensor) else torch.tensor(norm, dtype=torch.float32)
         self.last_path = path
 
-    def _fused_step(self, unscale: float | None) -> tuple[str, float | None]:
+    def _fused_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> tuple[str, float | Tensor | None]:
         if self._plan is None:
             self._plan = _native.Plan(self._rule)
-        arguments = (self.param_groups, self.state, self._new_state, torch.get_num_threads(), unscale)
+        unscale = None
+        if grad_scale is not None and grad_scale.is_cpu:
+            # Rounded as in GradScaler.unscale_.
+            unscale, grad_scale = grad_scale.double().reciprocal().float().item(), None
+        if found_inf is not None and found_inf.is_cpu:
+            found_inf = None
+        groups, threads = self.param_groups, torch.get_num_threads()
+        arguments = (groups, self.state, self._new_state, threads, unscale, grad_scale, found_inf)
         path, norm = self._plan.step(*arguments)
         if path == "norm wanted":
-            total = _clip.total_norm(self._grads()).item()
-            path, norm = self._plan.step(*arguments, total * (unscale or 1.0))
+            total = _clip.total_norm(self._grads())
+            scale = unscale if grad_scale is None else grad_scale.double().reciprocal().float().item()
+            path, norm = self._plan.step(*arguments, total.item() * (scale or 1.0))
         return path, norm
 
     # As torch.compiler.disable, which would import the compiler with this module.
@@ -237,6 +245,15 @@ class Fused(_Parent):
             for group in groups:
                 group["fused"] = True
             self.__dict__.update(scaling)
+
+    def _check_capture(self) -> None:
+        """Raise or warn as torch's `step` where `capturable` and what happens do not go together."""
+        # The first name is newer; under the other it warns.
+        for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
+            check: Any = getattr(self, name, None)
+            if check is not None:
+                check()
+                return
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"] if param.grad is not None]

@@ -4,16 +4,12 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::batch::Group;
-use super::element::{Bf16, Element, F16, Float};
-use super::isa::Isa;
-use super::nested::{Nested, NestedSweep};
-use super::sweep::{Run, Sweep, Treatment};
+use super::Group;
 use crate::rule::Rule;
-use crate::tensor::{Dim, Dtype, Dtypes, Path, View, Walk};
+use crate::tensor::{Device, Dtype, Dtypes, View, Walk};
 
 /// A whole step, checked.
-pub(super) struct Step<R, const C: usize, const S: usize> {
+pub(crate) struct Step<R, const C: usize, const S: usize> {
     pub settings: Vec<Setting<R, C>>,
     pub tasks: Vec<Task<S>>,
     pub total: usize,
@@ -22,7 +18,7 @@ pub(super) struct Step<R, const C: usize, const S: usize> {
 }
 
 /// A group at a step count.
-pub(super) struct Setting<R, const C: usize> {
+pub(crate) struct Setting<R, const C: usize> {
     pub number: usize,
     pub group: Group<R>,
     pub step: f64,
@@ -30,7 +26,7 @@ pub(super) struct Setting<R, const C: usize> {
 }
 
 /// What the step does to one parameter.
-pub(super) struct Task<const S: usize> {
+pub(crate) struct Task<const S: usize> {
     /// The number of its group.
     pub group: usize,
     /// The place of its setting.
@@ -45,9 +41,12 @@ pub(super) struct Task<const S: usize> {
 }
 
 /// Where a parameter's step count is, and what it becomes.
-pub(super) struct Count {
-    at: *mut u8,
-    dtype: Dtype,
+pub(crate) struct Count {
+    pub at: *mut u8,
+    pub dtype: Dtype,
+    /// Whether the host can read and write it.
+    pub is_host: bool,
+    /// What it becomes; NaN where only the device knows.
     pub value: f64,
 }
 
@@ -60,7 +59,8 @@ unsafe impl<const S: usize> Sync for Task<S> {}
 impl Count {
     /// The count that comes after the one in `view`, which `Operands::refusal` let pass.
     pub fn next(view: &View<'_>) -> Self {
-        let mut count = Self { at: view.data(), dtype: view.dtype(), value: 0.0 };
+        let is_host = view.device() == Device::Cpu;
+        let mut count = Self { at: view.data(), dtype: view.dtype(), is_host, value: f64::NAN };
         // SAFETY: the view's promise; one number of this type was let pass.
         unsafe { count.renew() };
         count
@@ -72,6 +72,9 @@ impl Count {
     ///
     /// The number must still be there.
     pub unsafe fn renew(&mut self) {
+        if !self.is_host {
+            return;
+        }
         // SAFETY: the caller's promise.
         self.value = 1.0
             + unsafe {
@@ -83,6 +86,9 @@ impl Count {
     }
 
     fn write(&self) {
+        if !self.is_host {
+            return;
+        }
         // SAFETY: the view's promise; the count shares no memory with anything else of the step.
         unsafe {
             match self.dtype {
@@ -111,13 +117,6 @@ impl<const S: usize> Task<S> {
         own(piece.start)..own(piece.end)
     }
 
-    /// Its memory along `dims`.
-    #[inline(always)]
-    pub fn nested<'b>(&self, dims: &'b [Dim<S>]) -> Nested<'b, S> {
-        let slots = self.slots.map(|slot| slot.unwrap_or(core::ptr::null_mut()));
-        Nested { param: self.param, grad: self.grad, slots, dtypes: *self.walk.dtypes(), dims }
-    }
-
     /// Whether its arithmetic is in `f64`.
     #[inline(always)]
     pub fn is_wide(&self) -> bool {
@@ -135,6 +134,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
             same(last.step, step)
                 && (last.number == number
                     || same(last.group.lr, group.lr)
+                        && last.group.lr_at == group.lr_at
                         && last.group.rule == group.rule
                         && last.group.maximize == group.maximize
                         && last.group.clip_value == group.clip_value)
@@ -144,6 +144,11 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
             self.settings.push(Setting { number, group: group.clone(), step, coeffs });
         }
         self.settings.len() - 1
+    }
+
+    /// What multiplies the gradients of a group.
+    pub fn factor_of(&self, group: &Group<R>) -> f64 {
+        if group.maximize { -self.factor } else { self.factor }
     }
 
     /// Enters the step counts.
@@ -158,75 +163,4 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
         let count = self.tasks[begin..].partition_point(|task| task.begin < piece.end);
         self.tasks[begin..begin + count].iter().filter(|task| !task.walk.is_empty())
     }
-
-    #[inline(always)]
-    fn treatment<T: Float>(&self, group: &Group<R>) -> Treatment<T> {
-        Treatment {
-            unscale: self.unscale.map(T::lit),
-            factor: Some(if group.maximize { -self.factor } else { self.factor }).filter(|&f| f != 1.0).map(T::lit),
-            limit: group.clip_value.map(T::lit),
-        }
-    }
-
-    /// Does the part `piece` of the step.
-    ///
-    /// # Safety
-    ///
-    /// `piece` must lie within the step, and nobody else may do any of it meanwhile.
-    pub unsafe fn run(&self, isa: Isa, piece: Range<usize>) {
-        for task in self.tasks_in(&piece) {
-            let part = task.part(&piece);
-            // SAFETY: the caller's promise, handed on element by element.
-            unsafe {
-                match (task.walk.path(), task.walk.dtypes().param) {
-                    (Path::Dense, Dtype::F32) => self.dense::<f32>(isa, task, part),
-                    (Path::Dense, Dtype::F64) => self.dense::<f64>(isa, task, part),
-                    (Path::Dense, Dtype::F16) => self.dense::<F16>(isa, task, part),
-                    (Path::Dense, Dtype::Bf16) => self.dense::<Bf16>(isa, task, part),
-                    (Path::Nested(dims), _) if task.is_wide() => self.nested::<f64>(isa, task, dims, part),
-                    (Path::Nested(dims), _) => self.nested::<f32>(isa, task, dims, part),
-                    // A walk knows parts alone, and of the types above.
-                    (Path::Dense, Dtype::C64 | Dtype::C128 | Dtype::OtherFloat | Dtype::NoFloat) => {}
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `part` must lie within the task, which is dense and of elements `E`, and nobody else may touch those elements.
-    unsafe fn dense<E: Element>(&self, isa: Isa, task: &Task<S>, part: Range<usize>) {
-        let Setting { group, coeffs, .. } = &self.settings[task.setting];
-        let mut slots = [None; S];
-        // SAFETY: the caller's promise: `part` lies within the memory of each view.
-        unsafe {
-            for (to, from) in slots.iter_mut().zip(task.slots) {
-                *to = from.map(|from| from.cast::<E>().add(part.start));
-            }
-            let param = task.param.cast::<E>().add(part.start);
-            let grad = task.grad.cast::<E>().add(part.start);
-            let run = Run { param, grad, slots, len: part.len() };
-            isa.run(Sweep { rule: &group.rule, coeffs: lit(coeffs), treatment: self.treatment(group), run });
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `part` must lie within the task, whose way is along `dims`, and nobody else may touch those elements.
-    unsafe fn nested<T: Float>(&self, isa: Isa, task: &Task<S>, dims: &[Dim<S>], part: Range<usize>) {
-        let Setting { group, coeffs, .. } = &self.settings[task.setting];
-        let (coeffs, treatment) = (lit::<T, C>(coeffs), self.treatment(group));
-        // SAFETY: the caller's promise, and that of the views behind the pointers.
-        unsafe { isa.run(NestedSweep { rule: &group.rule, coeffs, treatment, nested: task.nested(dims), part }) };
-    }
-}
-
-/// The coefficients as the loop's numbers. No `map`, which is called and not inlined.
-#[inline(always)]
-fn lit<T: Float, const C: usize>(coeffs: &[f64; C]) -> [T; C] {
-    let mut numbers = [T::lit(0.0); C];
-    for (number, &coeff) in numbers.iter_mut().zip(coeffs) {
-        *number = T::lit(coeff);
-    }
-    numbers
 }

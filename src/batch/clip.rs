@@ -5,7 +5,7 @@ use crate::error::Error;
 /// Clipping of the gradients by their norm.
 ///
 /// ```
-/// use torchpace::cpu::{Clip, Nonfinite};
+/// use torchpace::batch::{Clip, Nonfinite};
 /// let clip = Clip { max_norm: Some(1.0), nonfinite: Nonfinite::Propagate };
 /// assert_eq!(clip.factor(0.5), Ok(Some(1.0)));
 /// assert!((clip.factor(4.0).unwrap().unwrap() - 0.25).abs() < 1e-6);
@@ -21,7 +21,7 @@ pub struct Clip {
 /// What an infinite or NaN norm of the gradients does.
 ///
 /// ```
-/// use torchpace::cpu::{Clip, Nonfinite};
+/// use torchpace::batch::{Clip, Nonfinite};
 /// let factor = |nonfinite| Clip { max_norm: Some(1.0), nonfinite }.factor(f64::INFINITY);
 /// assert_eq!(factor(Nonfinite::Propagate), Ok(Some(0.0)));
 /// assert_eq!(factor(Nonfinite::Skip), Ok(None));

@@ -1,19 +1,25 @@
-//! A step of one optimizer over all its parameters.
+//! A step of one optimizer over all its parameters on a device: collected and checked. A driver then runs it.
 #![allow(unsafe_code)]
+
+mod clip;
+mod task;
 
 use core::marker::PhantomData;
 use std::sync::Arc;
 
-use super::isa::Isa;
-use super::norm;
-use super::task::{Count, Step, Task};
-use super::threads::{Threads, in_pieces};
+pub use clip::{Clip, Nonfinite};
+pub(crate) use task::{Count, Setting, Step, Task};
+
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::{Operands, Refusal, Span, Territory, View, Walk};
+use crate::tensor::{Device, Dtype, Operands, Path, Refusal, Span, Territory, View, Walk};
+
+/// The most dimensions that kernels walk in.
+pub const DIMS: usize = 8;
 
 /// The parameters of a step, collected and checked one by one; then it is [`Ready`].
 pub struct Batch<'a, R, const C: usize, const S: usize> {
+    device: Device,
     step: Step<R, C, S>,
     written: Vec<Span>,
     read: Vec<Span>,
@@ -27,42 +33,70 @@ pub struct Group<R> {
     pub rule: R,
     /// The learning rate.
     pub lr: f64,
+    /// Where the learning rate is, if a GPU is to read it from its own memory, which goes before `lr`.
+    pub lr_at: Option<DeviceNumber>,
     /// Whether to step uphill.
     pub maximize: bool,
     /// A bound on the absolute value of each element of a gradient, after all else.
     pub clip_value: Option<f64>,
 }
 
+/// A number in a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNumber {
+    /// Its address.
+    pub at: u64,
+    /// Its type: `F32` or `F64`.
+    pub dtype: Dtype,
+}
+
 /// A step that can run: all its tensors were checked, each alone and against each other.
 pub struct Ready<'a, R, const C: usize, const S: usize> {
-    step: Step<R, C, S>,
+    pub(crate) device: Device,
+    pub(crate) step: Step<R, C, S>,
     memory: PhantomData<&'a ()>,
 }
 
 /// A step that ran, kept for the next one on the same tensors.
-pub struct Kept<R, const C: usize, const S: usize>(Step<R, C, S>);
+pub struct Kept<R, const C: usize, const S: usize> {
+    pub(crate) device: Device,
+    pub(crate) step: Step<R, C, S>,
+}
 
 /// Why a parameter is not stepped on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Unfit {
     /// Its tensors do not belong together.
     Wrong(Error),
-    /// This driver cannot walk the tensor of this name.
+    /// No driver here can walk the tensor of this name.
     Refused(&'static str, Refusal),
+}
+
+/// Whether the kernels of a GPU can walk so: with gaps they count in 32 bits.
+fn is_for_kernels<const S: usize>(walk: &Walk<S>) -> bool {
+    match walk.path() {
+        Path::Nested(dims) if !walk.is_packed() => dims.len() <= DIMS && u32::try_from(walk.len()).is_ok(),
+        _ => true,
+    }
 }
 
 impl<R> Group<R> {
     /// A group that steps by `rule` at the learning rate `lr`, downhill and without clipping.
     pub fn new(rule: R, lr: f64) -> Self {
-        Self { rule, lr, maximize: false, clip_value: None }
+        Self { rule, lr, lr_at: None, maximize: false, clip_value: None }
     }
 }
 
 impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
-    /// A step over nothing yet. With `unscale`, the gradients are multiplied by it, in memory too.
+    /// A step on the CPU over nothing yet. With `unscale`, the gradients are multiplied by it, in memory too.
     pub fn new(unscale: Option<f64>) -> Self {
+        Self::on(Device::Cpu, unscale)
+    }
+
+    /// A step on this device over nothing yet. A GPU may take what it unscales by from its own memory instead.
+    pub fn on(device: Device, unscale: Option<f64>) -> Self {
         let step = Step { settings: Vec::new(), tasks: Vec::new(), total: 0, unscale, factor: 1.0 };
-        Self { step, written: Vec::new(), read: Vec::new(), memory: PhantomData }
+        Self { device, step, written: Vec::new(), read: Vec::new(), memory: PhantomData }
     }
 
     /// Adds a parameter of the group of this number. `walk` is the way through its tensors from the step before, if
@@ -80,6 +114,10 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
         operands: &Operands<'a, S>,
         place: impl Fn() -> String,
     ) -> Result<(), Unfit> {
+        let device = operands.param.device();
+        if device != self.device {
+            return Err(Unfit::Refused("param", Refusal::Device(device)));
+        }
         if !(walk.as_ref().is_some_and(|walk| walk.matches(operands)) && operands.is_countable()) {
             *walk = None;
             operands.check(R::SLOTS, place).map_err(Unfit::Wrong)?;
@@ -88,6 +126,9 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
             }
         }
         let walk = walk.get_or_insert_with(|| Arc::new(Walk::of(operands)));
+        if device != Device::Cpu && !is_for_kernels(walk) {
+            return Err(Unfit::Refused("param", Refusal::Way));
+        }
         let step = &mut self.step;
         let with_grad = step.unscale.is_some();
         walk.written(operands, with_grad, |span| self.written.push(span));
@@ -112,8 +153,8 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
     /// The step, ready to run; `None` if two of its tensors share memory that it writes. `territory` remembers for the
     /// next step what was found.
     pub fn ready(self, territory: &mut Territory) -> Option<Ready<'a, R, C, S>> {
-        let Self { step, written, read, memory } = self;
-        territory.is_disjoint(&written, &read).then_some(Ready { step, memory })
+        let Self { device, step, written, read, memory } = self;
+        territory.is_disjoint(&written, &read).then_some(Ready { device, step, memory })
     }
 }
 
@@ -123,46 +164,27 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
         self.step.total
     }
 
-    /// The 2-norm of all gradients together, unscaled. Its bits do not depend on the number of threads.
-    pub fn grad_norm(&self, threads: &dyn Threads) -> f64 {
-        norm::of_grads(&self.step, Isa::best(), threads)
-    }
-
     /// Has the rules see all gradients multiplied by `factor`; those in memory stay.
     pub fn scale_grads(&mut self, factor: f64) {
         self.step.factor = factor;
-    }
-
-    /// Runs the step. The bits do not depend on the number of threads.
-    pub fn run(self, threads: &dyn Threads) -> Kept<R, C, S> {
-        self.run_on(Isa::best(), threads)
-    }
-
-    /// [`run`](Self::run) with a chosen instruction set, for tests and benchmarks.
-    pub fn run_on(self, isa: Isa, threads: &dyn Threads) -> Kept<R, C, S> {
-        let step = self.step;
-        step.write_counts();
-        // SAFETY: pieces do not overlap, so each thread alone has its elements.
-        in_pieces(step.total, 1, threads, |piece| unsafe { step.run(isa, piece) });
-        Kept(step)
     }
 }
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
     /// The number of parameters.
     pub fn len(&self) -> usize {
-        self.0.tasks.len()
+        self.step.tasks.len()
     }
 
     /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
-        self.0.tasks.is_empty()
+        self.step.tasks.is_empty()
     }
 
     /// Takes the gradient of this place from here; whether that can be, since it is laid out as it was and shares no
     /// memory with what is written.
     pub fn set_grad(&mut self, place: usize, grad: &View<'_>, territory: &mut Territory) -> bool {
-        let Some(task) = self.0.tasks.get_mut(place) else { return false };
+        let Some(task) = self.step.tasks.get_mut(place) else { return false };
         task.grad = grad.data();
         task.walk.is_grad(grad) && task.walk.read(grad).is_none_or(|span| territory.is_free(place, span))
     }
@@ -177,17 +199,17 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
     where
         R: 'g,
     {
-        let mut tasks = core::mem::take(&mut self.0.tasks);
-        self.0.settings.clear();
+        let mut tasks = core::mem::take(&mut self.step.tasks);
+        self.step.settings.clear();
         for task in &mut tasks {
             if let Some(count) = &mut task.count {
                 // SAFETY: the caller's promise.
                 unsafe { count.renew() };
             }
-            task.setting = self.0.setting(task.group, group(task.group)?, Task::<S>::at(task.count.as_ref(), false));
+            task.setting = self.step.setting(task.group, group(task.group)?, Task::<S>::at(task.count.as_ref(), false));
         }
-        self.0.tasks = tasks;
-        self.0.factor = 1.0;
-        Some(Ready { step: self.0, memory: PhantomData })
+        self.step.tasks = tasks;
+        self.step.factor = 1.0;
+        Some(Ready { device: self.device, step: self.step, memory: PhantomData })
     }
 }

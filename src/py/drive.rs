@@ -1,0 +1,135 @@
+//! What a plan keeps for each device that its parameters are on, and how a step is driven there.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::gpu::{self, DeviceMemory};
+use super::plan::Stop;
+use crate::batch::{Kept, Ready};
+use crate::cuda::device::Stream;
+use crate::cuda::gpu::Gpu;
+use crate::cuda::launch::{Call, Norm, Work};
+use crate::error::Error;
+use crate::rule::Rule;
+use crate::tensor::{Device, Territory};
+
+/// A device of a plan's.
+pub struct Drive<R, const C: usize, const S: usize> {
+    pub device: Device,
+    pub territory: Territory,
+    /// The step before, to be run again where nothing has changed.
+    pub kept: Option<Kept<R, C, S>>,
+    /// What a GPU needs; `None` on the CPU.
+    pub gpu: Option<OnGpu<R, S>>,
+    /// Whether a parameter of this step is there.
+    pub is_used: bool,
+    /// Whether this step has looked at it.
+    pub has_begun: bool,
+}
+
+/// A GPU of a plan's.
+pub struct OnGpu<R, const S: usize> {
+    index: u8,
+    gpu: Arc<Gpu>,
+    work: Work<DeviceMemory, R, S>,
+    /// What this step is called with.
+    call: Call,
+    /// Whether a graph captures this step.
+    pub is_captured: bool,
+    /// What this step's addresses are of.
+    tensors: Vec<Py<PyAny>>,
+}
+
+impl<R, const C: usize, const S: usize> Drive<R, C, S> {
+    /// A device on which nothing was done yet.
+    ///
+    /// # Errors
+    ///
+    /// In words why it is left to torch.
+    pub fn new(py: Python<'_>, device: Device) -> Result<Self, Stop> {
+        let gpu = match device {
+            Device::Cuda(index) => {
+                let gpu = gpu::find(py, index)?.map_err(Stop::Torch)?;
+                let call = Call { stream: Stream(0), grad_scale: None, found_inf: None, norm: Norm::Unwanted };
+                Some(OnGpu { index, gpu, work: Work::new(), call, is_captured: false, tensors: Vec::new() })
+            }
+            Device::Cpu | Device::Other(_) => None,
+        };
+        Ok(Self { device, territory: Territory::default(), kept: None, gpu, is_used: false, has_begun: false })
+    }
+}
+
+impl<R, const S: usize> OnGpu<R, S> {
+    /// Looks at the device anew: where a step that begins now is put.
+    pub fn begin(&mut self, py: Python<'_>) -> Result<(), Stop> {
+        let stream = gpu::stream(py, self.index)?;
+        self.call = Call { stream, grad_scale: None, found_inf: None, norm: Norm::Unwanted };
+        self.is_captured = self.gpu.device().is_capturing(stream)?;
+        self.work.forget_captured();
+        self.tensors.clear();
+        Ok(())
+    }
+
+    /// Takes what a GradScaler has found, as numbers on this device.
+    pub fn scale_by(
+        &mut self,
+        grad_scale: Option<&Bound<'_, PyAny>>,
+        found_inf: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.call.grad_scale = grad_scale.map(|scale| self.number(scale)).transpose()?;
+        self.call.found_inf = found_inf.map(|found| self.number(found)).transpose()?;
+        Ok(())
+    }
+
+    fn number(&mut self, tensor: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let (tensor, at) = gpu::on_device(tensor, self.index)?;
+        self.tensors.push(tensor);
+        Ok(at)
+    }
+
+    /// Has the host, or the device itself, see to the norm.
+    pub fn set_norm(&mut self, norm: Norm) {
+        self.call.norm = norm;
+    }
+
+    /// A number on this device that a step can write.
+    pub fn new_number(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, u64)> {
+        gpu::number(py, self.index)
+    }
+
+    /// Plans a step; the bytes of memory that it lacks.
+    pub fn prepare<const C: usize>(&mut self, ready: &Ready<'_, R, C, S>) -> Result<Option<usize>, Error>
+    where
+        R: Rule<C, S>,
+    {
+        self.work.prepare(&self.gpu, ready, &self.call)
+    }
+
+    /// Gets memory from torch.
+    pub fn allocate(&mut self, py: Python<'_>, bytes: usize) -> Result<(), Stop> {
+        let memory = gpu::allocate(py, self.index, bytes)?;
+        Ok(self.work.give(&self.gpu, self.call.stream, memory, bytes)?)
+    }
+
+    /// The norm of a prepared step's gradients.
+    #[allow(unsafe_code)]
+    pub fn norm<const C: usize>(&mut self, ready: &Ready<'_, R, C, S>) -> Result<f64, Error>
+    where
+        R: Rule<C, S>,
+    {
+        // SAFETY: as for `run`.
+        unsafe { self.work.norm(&self.gpu, ready, &self.call) }
+    }
+
+    /// Puts a prepared step on the stream.
+    #[allow(unsafe_code)]
+    pub fn run<const C: usize>(&mut self, ready: Ready<'_, R, C, S>) -> Result<Kept<R, C, S>, Error>
+    where
+        R: Rule<C, S>,
+    {
+        // SAFETY: all tensors are there now and are on this device. torch gives memory of theirs that is let go only to
+        // work that comes later on the stream, as it does for its own kernels; a graph keeps what it was given.
+        unsafe { self.work.run(&self.gpu, ready, &self.call) }
+    }
+}

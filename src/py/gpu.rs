@@ -1,0 +1,106 @@
+//! The GPUs of this process, and torch's part in steps on them: memory and streams.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::PyRuntimeWarning;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::cuda::device::Stream;
+use crate::cuda::gpu::Gpu;
+use crate::cuda::launch::Memory;
+use crate::error::Error;
+
+/// Memory from torch's allocator: ordered by the stream that was current, so that it may be let go while work on that
+/// stream still needs it. Inside of a capture it is the graph's.
+pub struct DeviceMemory {
+    _tensor: Py<PyAny>,
+    at: u64,
+}
+
+impl Memory for DeviceMemory {
+    fn at(&self) -> u64 {
+        self.at
+    }
+}
+
+/// The CUDA device of this index; in words why steps on it are left to torch, which a warning says once.
+pub fn find(py: Python<'_>, index: u8) -> PyResult<Result<Arc<Gpu>, String>> {
+    type Found = Result<Arc<Gpu>, String>;
+    static FOUND: Mutex<Option<HashMap<u8, Found>>> = Mutex::new(None);
+    let lock = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = lock().get_or_insert_default().get(&index) {
+        return Ok(found.clone());
+    }
+    // Not under the lock, since Python code runs.
+    let folders = folders(py)?;
+    let found = Gpu::open(i32::from(index), &folders).map(Arc::new).map_err(|error: Error| error.to_string());
+    let mut all = lock();
+    let all = all.get_or_insert_default();
+    let is_first = !all.values().any(Result::is_err);
+    let found = all.entry(index).or_insert(found).clone();
+    if let Err(reason) = &found
+        && is_first
+    {
+        let text = format!("torchpace leaves the steps on CUDA devices to torch's own implementation: {reason}");
+        let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)?;
+    }
+    Ok(found)
+}
+
+/// Where packages of NVIDIA's keep their libraries.
+fn folders(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+    let Ok(nvidia) = py.import("nvidia") else { return Ok(Vec::new()) };
+    let mut folders = Vec::new();
+    for path in nvidia.getattr("__path__")?.try_iter()? {
+        let path: PathBuf = path?.extract()?;
+        // The first is that of CUDA 13, the second of CUDA 12.
+        folders.extend(
+            ["cu13", "cuda_nvrtc"].map(|package| path.join(package).join(if cfg!(windows) { "bin" } else { "lib" })),
+        );
+    }
+    Ok(folders)
+}
+
+/// torch's current stream of a device.
+pub fn stream(py: Python<'_>, index: u8) -> PyResult<Stream> {
+    let handle = py.import("torch._C")?.getattr(intern!(py, "_cuda_getCurrentRawStream"))?.call1((index,))?;
+    Ok(Stream(handle.extract()?))
+}
+
+/// Memory of a device, made ready on its current stream.
+pub fn allocate(py: Python<'_>, index: u8, bytes: usize) -> PyResult<DeviceMemory> {
+    let (tensor, at) = empty(py, index, &[bytes], "uint8")?;
+    Ok(DeviceMemory { _tensor: tensor, at })
+}
+
+/// A number to be written by a kernel, and its address.
+pub fn number(py: Python<'_>, index: u8) -> PyResult<(Py<PyAny>, u64)> {
+    empty(py, index, &[], "float32")
+}
+
+fn empty(py: Python<'_>, index: u8, shape: &[usize], dtype: &str) -> PyResult<(Py<PyAny>, u64)> {
+    let torch = py.import("torch")?;
+    let options = PyDict::new(py);
+    options.set_item("dtype", torch.getattr(dtype)?)?;
+    options.set_item("device", format!("cuda:{index}"))?;
+    let tensor = torch.call_method("empty", (shape.to_vec(),), Some(&options))?;
+    let at = tensor.call_method0("data_ptr")?.extract()?;
+    Ok((tensor.unbind(), at))
+}
+
+/// A number of one element as `float32` on a device, and its address: the tensor itself where it is that.
+pub fn on_device(tensor: &Bound<'_, PyAny>, index: u8) -> PyResult<(Py<PyAny>, u64)> {
+    let py = tensor.py();
+    let options = PyDict::new(py);
+    options.set_item("dtype", py.import("torch")?.getattr("float32")?)?;
+    options.set_item("device", format!("cuda:{index}"))?;
+    options.set_item("non_blocking", true)?;
+    let tensor = tensor.call_method("to", (), Some(&options))?;
+    let at = tensor.call_method0("data_ptr")?.extract()?;
+    Ok((tensor.unbind(), at))
+}
