@@ -295,19 +295,7 @@ impl<const S: usize> Launch<S> {
             kind,
             wide,
             step: source::step(rule, &kind.dtypes, variant).map(|kernel| gpu.function(&kernel)).transpose()?,
-            begin: kind
-                .counts
-                .map(|counts| {
-                    function(source::begin(
-                        rule,
-                        match counts {
-                            Counts::OnDevice(d) => d,
-                            Counts::Given => Dtype::F32,
-                        },
-                        wide,
-                    ))
-                })
-                .transpose()?,
+            begin: kind.counts.map(|counts| function(source::begin(rule, counts, wide))).transpose()?,
             norm: options.norm.then(|| function(source::norm(grad, kind.strided))).transpose()?,
             tensors,
             rows: at.words(tensors * count),

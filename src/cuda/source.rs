@@ -5,7 +5,7 @@
 //! that blocks work on in turn, so that a grid of any size does all. Nothing that changes from step to step is in the
 //! text, which depends on the rule's structure, the types and the [`Variant`] alone.
 
-use super::layout::{GROUPS, SETTINGS, THREADS};
+use super::layout::{CHUNK, GROUPS, SETTINGS, THREADS, WORDS};
 use super::print::{Printed, print};
 use super::record::{Node, Recording};
 use crate::rule::Rule;
@@ -23,6 +23,8 @@ const SUM: &str = include_str!("text/sum.cuh");
 const NORM: &str = include_str!("text/norm.cuh");
 const NORM_STRIDED: &str = include_str!("text/norm_strided.cuh");
 const FOLD: &str = include_str!("text/fold.cuh");
+const WRITE: &str = include_str!("text/write.cuh");
+const CHUNKS: &str = include_str!("text/chunks.cuh");
 
 /// A kernel to be compiled. To be launched with [`THREADS`] in a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,12 +83,27 @@ pub fn step<R: Rule<C, S>, const C: usize, const S: usize>(
     Some(Kernel { name, text: parts.join("\n") })
 }
 
-/// Counts the steps of all tasks, and makes the [settings](Variant::on_device) of each from the learning rate and the
-/// count on the device; unless the step is left out. The arithmetic is in `f64`, and the settings are rounded to `f32`
-/// if not `wide`. `counts` is the type of the counts, `F32` or `F64` (`None` for another); a rule that keeps none gets
-/// some from its driver, which begin at 0 where the slots are new.
-pub fn begin<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, counts: Dtype, wide: bool) -> Option<Kernel> {
-    let count = element(counts).filter(|_| matches!(counts, Dtype::F32 | Dtype::F64))?;
+/// What the [`begin`] kernel counts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// A number of each task on the device, `F32` or `F64`, which the kernel counts up.
+    OnDevice(Dtype),
+    /// The host says which step of each task it is, from 1; where the rule keeps no count, 1 for new slots and else 2.
+    Given,
+}
+
+/// Makes the settings of all tasks on the device, from the learning rate there or what it is, and the count of each task;
+/// and counts. Unless the step is left out. The arithmetic is in `f64`, and the settings are rounded to `f32` if not
+/// `wide`. `None` for counts of another type.
+pub fn begin<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, counts: Counts, wide: bool) -> Option<Kernel> {
+    let (argument, step, count) = match counts {
+        Counts::OnDevice(dtype) => {
+            let count = element(dtype).filter(|_| matches!(dtype, Dtype::F32 | Dtype::F64))?;
+            let (step, store) = ("(double)*counts[task] + 1.0", format!("        *counts[task] = ({count})step;\n"));
+            (format!("{count} *const *counts"), step, store)
+        }
+        Counts::Given => ("const double *steps".to_owned(), "steps[task]", String::new()),
+    };
     let recording = Recording::of_coeffs(rule);
     let Printed { statements, outputs } = print(&recording, true);
     let statements = statements.replace("    const T ", "        const double ");
@@ -108,19 +125,18 @@ struct Group {{ const float *lr_at; const double *wide_lr_at; double lr, sign, l
 struct Groups {{ Group at[{GROUPS}]; }};
 
 extern \"C\" __global__ void __launch_bounds__({THREADS}, 1) {name}(
-    unsigned int tasks, {count} *const *counts, const unsigned int *group_of, const __grid_constant__ Groups groups,
+    unsigned int tasks, {argument}, const unsigned int *group_of, const __grid_constant__ Groups groups,
     Setting *settings, const float *found_inf, const Clip *clip)
 {{
     if (is_left_out(found_inf, clip)) return;
     for (unsigned int task = blockIdx.x * blockDim.x + threadIdx.x; task < tasks; task += gridDim.x * blockDim.x) {{
         const Group &group = groups.at[group_of[task]];
         const double lr = group.lr_at ? (double)*group.lr_at : group.wide_lr_at ? *group.wide_lr_at : group.lr;
-        const double step = (double)*counts[task] + 1.0;
+        const double step = {step};
 {statements}        Setting &set = settings[task];
 {coeffs}        set.sign = (T)group.sign;
         set.limit = (T)group.limit;
-        *counts[task] = ({count})step;
-    }}
+{count}    }}
 }}
 "
     );
@@ -141,6 +157,18 @@ pub fn norm(grad: Dtype, strided: bool) -> Option<Kernel> {
     let (head, element) = (head(grad == Dtype::F64, &[grad], true), element(grad)?);
     let text = format!("{head}\ntypedef {element} E;\nconstexpr unsigned int THREADS = {THREADS};\n\n{COMMON}\n{body}");
     Some(Kernel { name: name.to_owned(), text })
+}
+
+/// Puts words that come with the launch into the device's memory.
+pub fn write() -> Kernel {
+    let text = format!("constexpr unsigned int THREADS = {THREADS}, WORDS = {WORDS};\n\n{WRITE}");
+    Kernel { name: "torchpace_write".to_owned(), text }
+}
+
+/// Makes the [chunks](super::layout::chunks) of tasks on the device.
+pub fn chunks() -> Kernel {
+    let text = format!("constexpr unsigned int THREADS = {THREADS}, CHUNK = {CHUNK};\n\n{COMMON}\n{CHUNKS}");
+    Kernel { name: "torchpace_chunks".to_owned(), text }
 }
 
 /// The norm of all gradients, and the factor that clips them.
@@ -327,21 +355,4 @@ fn strided(name: &str, tensors: &[Tensor], variant: Variant) -> String {
 }}
 "
     )
-}
-
-/// stand-in
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counts {
-    /// A
-    OnDevice(Dtype),
-    /// A
-    Given,
-}
-/// A
-pub fn write() -> Kernel {
-    Kernel { name: "torchpace_write".into(), text: String::new() }
-}
-/// A
-pub fn chunks() -> Kernel {
-    Kernel { name: "torchpace_chunks".into(), text: String::new() }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use torchpace::cuda::source::{self, Kernel, Variant};
+use torchpace::cuda::source::{self, Counts, Kernel, Variant};
 use torchpace::error::Error;
 use torchpace::rule::{Options, Rule};
 use torchpace::rules::{self, Visitor};
@@ -137,7 +137,7 @@ impl Visitor for Step {
     }
 }
 
-struct Begin(Table, Dtype, bool);
+struct Begin(Table, Counts, bool);
 
 impl Visitor for Begin {
     type Output = Kernel;
@@ -157,7 +157,7 @@ impl Case {
         rules::visit(self.rule, Step(self.options.clone(), types, variant)).unwrap()
     }
 
-    pub fn begin(&self, counts: Dtype, wide: bool) -> Kernel {
+    pub fn begin(&self, counts: Counts, wide: bool) -> Kernel {
         rules::visit(self.rule, Begin(self.options.clone(), counts, wide)).unwrap()
     }
 }

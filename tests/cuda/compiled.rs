@@ -4,7 +4,7 @@ use std::env;
 
 use torchpace::cuda::cache::{Cache, Key};
 use torchpace::cuda::nvrtc::{Nvrtc, Target};
-use torchpace::cuda::source::{Kernel, Variant, fold, norm};
+use torchpace::cuda::source::{Counts, Kernel, Variant, chunks, fold, norm, write};
 use torchpace::error::Error;
 use torchpace::tensor::Dtype;
 
@@ -19,12 +19,17 @@ fn nvrtc() -> Nvrtc {
 
 /// Each rule in each structure with each type, the variants in turn; one of them in all variants; the other kernels.
 fn kernels() -> Vec<Kernel> {
-    let mut all = vec![fold()];
+    let mut all = vec![fold(), write(), chunks()];
     for dtype in [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16] {
         all.extend([false, true].map(|strided| norm(dtype, strided).unwrap()));
     }
     for (i, case) in cases().into_iter().enumerate() {
-        all.push(if i % 2 == 0 { case.begin(Dtype::F32, false) } else { case.begin(Dtype::F64, true) });
+        all.push(if i % 2 == 0 {
+            case.begin(Counts::OnDevice(Dtype::F32), false)
+        } else {
+            case.begin(Counts::OnDevice(Dtype::F64), true)
+        });
+        all.push(case.begin(Counts::Given, i % 2 == 1));
         for (j, types) in TYPES.into_iter().enumerate() {
             all.push(case.step(types, variants()[(5 * i + 3 * j) % 16]));
         }

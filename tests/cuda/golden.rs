@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use torchpace::cuda::source::{Kernel, Variant, begin, fold, norm, step};
+use torchpace::cuda::source::{Counts, Kernel, Variant, begin, chunks, fold, norm, step, write};
 use torchpace::rule::Rule;
 use torchpace::rules::Sgd;
 use torchpace::tensor::{Dtype, Dtypes};
@@ -41,11 +41,14 @@ fn chosen() -> BTreeMap<String, Kernel> {
     all.insert("variant_on_device".into(), momentum.step(types("f32"), Variant { on_device: true, ..some }));
     all.insert("variant_strided".into(), momentum.step(types("f32"), Variant { strided: true, unscale: true, ..some }));
     for rule in ["sgd", "rmsprop", "adagrad", "adam"] {
-        all.insert(format!("begin_{rule}"), case(rule, "plain").begin(Dtype::F32, false));
+        all.insert(format!("begin_{rule}"), case(rule, "plain").begin(Counts::OnDevice(Dtype::F32), false));
     }
     all.insert("norm_bf16".into(), norm(Dtype::Bf16, false).unwrap());
     all.insert("norm_f32_strided".into(), norm(Dtype::F32, true).unwrap());
+    all.insert("begin_given".into(), momentum.begin(Counts::Given, true));
     all.insert("fold".into(), fold());
+    all.insert("write".into(), write());
+    all.insert("chunks".into(), chunks());
     all
 }
 
@@ -101,7 +104,11 @@ fn a_text_depends_on_no_value() {
         for variant in variants() {
             assert_eq!(case.step(TYPES[0], variant), other.step(TYPES[0], variant), "{case:?}");
         }
-        assert_eq!(case.begin(Dtype::F32, false), other.begin(Dtype::F32, false), "{case:?}");
+        assert_eq!(
+            case.begin(Counts::OnDevice(Dtype::F32), false),
+            other.begin(Counts::OnDevice(Dtype::F32), false),
+            "{case:?}"
+        );
     }
 }
 
@@ -110,7 +117,7 @@ fn two_options_of_one_value_stay_two() {
     let case = case("adam", "plain");
     let mut other = case.clone();
     other.options.set("eps", 0.9);
-    assert_eq!(case.begin(Dtype::F32, false), other.begin(Dtype::F32, false));
+    assert_eq!(case.begin(Counts::OnDevice(Dtype::F32), false), other.begin(Counts::OnDevice(Dtype::F32), false));
 }
 
 #[test]
@@ -125,7 +132,7 @@ fn types_without_arithmetic_have_no_text() {
     };
     assert_eq!(step("momentum", None), None);
     assert_eq!(step("momentum", Some(Dtype::C64)), None);
-    assert_eq!(begin(&rule("plain"), Dtype::F16, false), None);
+    assert_eq!(begin(&rule("plain"), Counts::OnDevice(Dtype::F16), false), None);
     // A slot that is not live plays no part.
     assert!(step("plain", None).is_some());
     assert_eq!(step("plain", Some(Dtype::F64)), step("plain", None));

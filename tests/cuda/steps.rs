@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use torchpace::batch::{Batch, Group};
 use torchpace::cpu::Spawned;
 use torchpace::cuda::layout::{self, Clip, Dim, Layout, chunks};
-use torchpace::cuda::source::{Kernel, Variant, constants};
+use torchpace::cuda::source::{Counts, Kernel, Variant, constants};
 use torchpace::rule::Rule;
 use torchpace::rules::{self, Visitor};
 use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
@@ -198,8 +198,12 @@ impl Setup {
 
     /// A task's setting as the host makes it.
     fn setting<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, task: &Task, wide: bool) -> Vec<u8> {
-        let step = if R::COUNTED { f64::from(task.count) + 1.0 } else { f64::from(task.count + 1.0).min(2.0) };
-        layout::setting(&rule.coeffs(LR[task.group], step), [1.0, -1.0][task.group], self.limit(), wide)
+        layout::setting(
+            &rule.coeffs(LR[task.group], step_of::<R, C, S>(task)),
+            [1.0, -1.0][task.group],
+            self.limit(),
+            wide,
+        )
     }
 
     /// All tasks' settings as the kernel makes them, and their counts. The first group's rate is on the device.
@@ -219,9 +223,11 @@ impl Setup {
         ];
         let groups = words(&layout::groups(&all).unwrap());
         let group_of: Vec<u32> = tasks.iter().map(|task| task.group as u32).collect();
+        let steps: Vec<f64> = tasks.iter().map(step_of::<R, C, S>).collect();
         let counts: Vec<*mut f32> = tasks.iter_mut().map(|task| &raw mut task.count).collect();
         let mut settings = vec![0_u64; tasks.len() * (C + 2)];
-        let (tasks, counts_start, group_of_start) = (tasks.len() as u32, counts.as_ptr(), group_of.as_ptr());
+        let counts_start: *const u8 = if R::COUNTED { counts.as_ptr().cast() } else { steps.as_ptr().cast() };
+        let (tasks, group_of_start) = (tasks.len() as u32, group_of.as_ptr());
         let (settings_start, found_inf, clip) = (settings.as_mut_ptr(), pointer(&self.found_inf), pointer(&self.clip));
         let arguments = [
             argument(&tasks),
@@ -236,6 +242,11 @@ impl Setup {
         unsafe { host.launch(kernel, 2, &arguments) };
         settings
     }
+}
+
+/// The number of a task's step; of a rule that does not count, whether its slots are new.
+fn step_of<R: Rule<C, S>, const C: usize, const S: usize>(task: &Task) -> f64 {
+    if R::COUNTED { f64::from(task.count) + 1.0 } else { f64::from(task.count + 1.0).min(2.0) }
 }
 
 /// Where a value is, or null.
@@ -321,7 +332,8 @@ impl Visitor for Compare<'_> {
 
 fn kernels(case: &Case, setup: &Setup) -> [Kernel; 2] {
     let wide = case.is_wide(setup.types);
-    [case.begin(Dtype::F32, wide), case.step(setup.types, setup.variant)]
+    let counts = if case.rule == "sgd" { Counts::Given } else { Counts::OnDevice(Dtype::F32) };
+    [case.begin(counts, wide), case.step(setup.types, setup.variant)]
 }
 
 const PLAIN: Setup = Setup {
