@@ -1,44 +1,68 @@
-//! stand-in
-use super::cache::{Cache, Key};
-use super::device::{Compile, Device, Function};
-use super::nvrtc::Target;
-use super::source::Kernel;
-use crate::error::Error;
+//! The kernels of a GPU: each made once a process.
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-/// A
+
+use super::cache::{Cache, Key};
+use super::device::{Compile, Device, Function};
+use super::driver::CudaDevice;
+use super::nvrtc::{Nvrtc, Target};
+use super::source::Kernel;
+use crate::error::Error;
+
+/// A device, and what makes kernels for it.
 pub struct Gpu {
     device: Box<dyn Device>,
     compiler: Arc<dyn Compile>,
     cache: Cache,
     target: Target,
+    /// Those that are loaded, by their text.
     functions: Mutex<HashMap<String, Function>>,
 }
+
 impl Gpu {
-    /// A
+    /// The device of this number, as [`CudaDevice::open`] counts, and NVRTC from one of `folders` or from where the
+    /// loader looks; kernels are kept in the user's cache folder.
+    ///
+    /// # Errors
+    ///
+    /// There is no driver or no compiler, or the device is too old for it.
+    pub fn open(ordinal: i32, folders: &[PathBuf]) -> Result<Self, Error> {
+        let device = CudaDevice::open(ordinal)?;
+        Self::new(Box::new(device), Arc::new(Nvrtc::load(folders)?), Cache::of_user())
+    }
+
+    /// A device and a compiler.
+    ///
+    /// # Errors
+    ///
+    /// The compiler makes no code for the device, or does not say what it knows.
     pub fn new(device: Box<dyn Device>, compiler: Arc<dyn Compile>, cache: Cache) -> Result<Self, Error> {
         let target = Target::of_device(device.capability(), &compiler.capabilities()?)?;
         Ok(Self { device, compiler, cache, target, functions: Mutex::default() })
     }
-    /// A
-    pub fn open(_ordinal: i32, _folders: &[PathBuf]) -> Result<Self, Error> {
-        Err(Error::NoCudaDriver { reason: "stand-in".into() })
-    }
-    /// A
+
+    /// The device.
     pub fn device(&self) -> &dyn Device {
         &*self.device
     }
-    /// A
+
+    /// A kernel, loaded: compiled if no cache has it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be compiled or loaded; the next call tries again.
     pub fn function(&self, kernel: &Kernel) -> Result<Function, Error> {
+        // Held while a kernel is made, so that two threads do not both make it.
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(f) = functions.get(&kernel.text) {
-            return Ok(*f);
+        if let Some(function) = functions.get(&kernel.text) {
+            return Ok(*function);
         }
         let key = Key { text: &kernel.text, target: self.target, version: self.compiler.version() };
         let code = self.cache.get(key, || self.compiler.code(&kernel.text, self.target))?;
-        let f = self.device.load(&code, &kernel.name)?;
-        functions.insert(kernel.text.clone(), f);
-        Ok(f)
+        let function = self.device.load(&code, &kernel.name)?;
+        functions.insert(kernel.text.clone(), function);
+        Ok(function)
     }
 }

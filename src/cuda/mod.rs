@@ -4,6 +4,7 @@
 
 pub mod cache;
 pub mod device;
+pub mod driver;
 pub mod gpu;
 pub mod launch;
 pub mod layout;

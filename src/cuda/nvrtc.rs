@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libloading::Library;
 
+use super::device::Compile;
 use super::search;
 use crate::error::Error;
 
@@ -259,4 +260,18 @@ fn c_string(text: &str) -> Result<CString, Error> {
         reason: "a text has a NUL within".to_owned(),
         log: String::new(),
     })
+}
+
+impl Compile for Nvrtc {
+    fn version(&self) -> (u32, u32) {
+        self.version()
+    }
+
+    fn capabilities(&self) -> Result<Vec<u32>, Error> {
+        self.capabilities()
+    }
+
+    fn code(&self, text: &str, target: Target) -> Result<Vec<u8>, Error> {
+        Ok(self.compile(text, target, &[])?.code)
+    }
 }
