@@ -4,7 +4,9 @@
 mod caching;
 mod cases;
 mod compiled;
+mod device;
 mod golden;
 mod host;
+mod launches;
 mod norms;
 mod steps;
