@@ -1,4 +1,5 @@
-//! With the feature `tch`: lets tests, examples and benchmarks find the libtorch that they were linked with.
+//! With the feature `tch`: lets tests, examples and benchmarks find the libtorch that they were linked with,
+//! and the CUDA driver the compiler that lies beside it.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -7,6 +8,7 @@ fn main() {
     if let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB")
         && std::env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "unix")
     {
+        println!("cargo:rustc-env=TORCHPACE_LIBTORCH={folder}");
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     }
 }

@@ -17,10 +17,11 @@ RUST = {
     "check": {"error"},
     "schedule": {"check", "error"},
     "theory": {"check", "error"},
-    "cpu": {"tensor", "rule", "number", "error"},
-    "cuda": {"tensor", "rule", "number", "error"},
-    "py": {"cpu", "lr_scheduler", "rules", "rule", "schedule", "tensor", "theory", "error"},
-    "tch": {"cpu", "rules", "rule", "schedule", "tensor", "error"},
+    "batch": {"tensor", "rule", "error"},
+    "cpu": {"batch", "tensor", "rule", "number", "error"},
+    "cuda": {"batch", "tensor", "rule", "number", "error"},
+    "py": {"batch", "cpu", "cuda", "lr_scheduler", "rules", "rule", "schedule", "tensor", "theory", "error"},
+    "tch": {"batch", "cpu", "cuda", "rules", "rule", "schedule", "tensor", "error"},
 }
 
 # Each Python package and what it may import of the project.
@@ -91,7 +92,8 @@ def test_the_checks_can_fail(tmp_path):
 
 def test_the_files_that_may_hold_unsafe_code():
     allowed = {
-        "cpu/batch.rs",
+        "batch/mod.rs",
+        "batch/task.rs",
         "cpu/element.rs",
         "cpu/isa.rs",
         "cpu/lanes.rs",
@@ -100,11 +102,15 @@ def test_the_files_that_may_hold_unsafe_code():
         "cpu/pack.rs",
         "cpu/pool.rs",
         "cpu/registers.rs",
+        "cpu/run.rs",
         "cpu/sweep.rs",
-        "cpu/task.rs",
         "cpu/vectors.rs",
+        "cuda/device.rs",
+        "cuda/driver.rs",
+        "cuda/launch.rs",
         "cuda/nvrtc.rs",
         "py/dlpack.rs",
+        "py/drive.rs",
         "py/memory.rs",
         "py/state.rs",
         "py/threads.rs",

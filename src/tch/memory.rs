@@ -24,6 +24,7 @@ pub struct Seen {
     /// The shape, then the strides.
     dims: Vec<i64>,
     dtype: Dtype,
+    device: Device,
 }
 
 // SAFETY: an address and numbers; whoever follows the address makes the promise of `view`.
@@ -32,14 +33,14 @@ unsafe impl Send for Seen {}
 impl Seen {
     /// Nothing yet.
     pub fn new() -> Self {
-        Self { data: core::ptr::null_mut(), dims: Vec::new(), dtype: Dtype::NoFloat }
+        Self { data: core::ptr::null_mut(), dims: Vec::new(), dtype: Dtype::NoFloat, device: Device::Cpu }
     }
 
     /// Looks at a tensor.
     ///
     /// # Errors
     ///
-    /// In words what the tensor is, if it is not plain memory of the CPU.
+    /// In words what the tensor is, if it is not plain memory of the CPU or a CUDA device.
     pub fn look(&mut self, tensor: &Tensor) -> Result<(), String> {
         if !tensor_is_there(tensor) {
             return Err("undefined".to_owned());
@@ -49,12 +50,11 @@ impl Seen {
         let (kind, device, ndim) =
             unsafe { (torch_sys::at_scalar_type(handle), torch_sys::at_device(handle), torch_sys::at_dim(handle)) };
         refused()?;
-        if device != CPU {
-            return Err(match device {
-                0.. => format!("on CUDA device {device}"),
-                _ => "on neither the CPU nor a CUDA device".to_owned(),
-            });
-        }
+        self.device = match u8::try_from(device) {
+            Ok(index) => Device::Cuda(index),
+            Err(_) if device == CPU => Device::Cpu,
+            Err(_) => return Err("on neither the CPU nor a CUDA device".to_owned()),
+        };
         self.dtype = dtype(kind);
         self.dims.resize(2 * ndim, 0);
         let (shape, strides) = self.dims.split_at_mut(ndim);
@@ -72,6 +72,11 @@ impl Seen {
         Ok(())
     }
 
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// The memory.
     ///
     /// # Safety
@@ -81,7 +86,7 @@ impl Seen {
     pub unsafe fn view<'a>(&'a self) -> View<'a> {
         let (shape, strides) = self.dims.split_at(self.dims.len() / 2);
         // SAFETY: torch described the tensor's own memory, and the caller keeps it as it was.
-        unsafe { View::new(self.data, shape, strides, self.dtype, Device::Cpu) }
+        unsafe { View::new(self.data, shape, strides, self.dtype, self.device) }
     }
 }
 

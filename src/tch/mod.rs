@@ -25,6 +25,7 @@
 
 mod checkpoint;
 mod config;
+mod drive;
 mod error;
 mod memory;
 mod optimizer;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ::tch::{Device, Kind, Tensor};
 
+use super::drive::Drive;
 use super::error::Error;
-use super::memory::{Seen, tensor_is_there, threads};
+use super::memory::{Seen, tensor_is_there};
 use super::optimizer::Outcome;
 use super::options::{Table, Value};
 use super::version;
@@ -15,7 +16,7 @@ use crate::batch::{Batch, Clip, Group, Unfit};
 use crate::error::Error as CoreError;
 use crate::rule::{Options, Rule};
 use crate::rules::Visitor;
-use crate::tensor::{Operands, Territory, Walk};
+use crate::tensor::{Operands, Walk};
 
 /// What a step has come to: whether it was done, and the norm of the gradients if they are clipped to one.
 pub type Done = (Outcome, Option<f64>);
@@ -71,7 +72,7 @@ struct Member<const S: usize> {
 pub struct Steps<R, const C: usize, const S: usize> {
     members: Vec<Member<S>>,
     groups: Vec<Option<Group<R>>>,
-    territory: Territory,
+    drives: Vec<Drive<R, S>>,
 }
 
 /// Makes the steps of a rule.
@@ -81,7 +82,7 @@ impl Visitor for Make {
     type Output = Box<dyn AnySteps>;
 
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
-        Box::new(Steps::<R, C, S> { members: Vec::new(), groups: Vec::new(), territory: Territory::default() })
+        Box::new(Steps::<R, C, S> { members: Vec::new(), groups: Vec::new(), drives: Vec::new() })
     }
 }
 
@@ -94,7 +95,16 @@ impl Slot {
 }
 
 fn not_plain(param: &str, tensor: &'static str, found: String) -> Error {
-    Error::Tensor { name: param.to_owned(), tensor, found, expected: "a dense tensor on the CPU" }
+    Error::Tensor { name: param.to_owned(), tensor, found, expected: "a dense tensor of the CPU or a CUDA device" }
+}
+
+/// The place of a device among those of the steps, with a new one where it is not there.
+fn place_of<R, const S: usize>(drives: &mut Vec<Drive<R, S>>, device: crate::tensor::Device) -> Result<usize, Error> {
+    if let Some(place) = drives.iter().position(|drive| drive.device == device) {
+        return Ok(place);
+    }
+    drives.push(Drive::new(device)?);
+    Ok(drives.len() - 1)
 }
 
 /// The parameter in a message.
@@ -184,8 +194,13 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             }
         }
         let clip = clip.unwrap_or(Clip::OFF);
-        let mut batch = Batch::new(None);
-        for (member, _) in self.members.iter_mut().zip(&grads).filter(|(_, grad)| grad.is_some()) {
+        let mut places = Vec::with_capacity(self.members.len());
+        for (member, grad) in self.members.iter().zip(&grads) {
+            places.push(if grad.is_some() { place_of(&mut self.drives, member.seen.device())? } else { 0 });
+        }
+        let mut batches: Vec<_> = self.drives.iter().map(|drive| Batch::on(drive.device, None)).collect();
+        let members = self.members.iter_mut().zip(&grads).zip(places);
+        for ((member, _), place_of_device) in members.filter(|((_, grad), _)| grad.is_some()) {
             let Member { group: number, name, seen, grad, slots, count, walk, made, .. } = member;
             let Some(group) = &self.groups[*number] else { continue };
             let live = group.rule.live();
@@ -203,28 +218,40 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                     step: count.as_ref().map(|count| count.seen.view()),
                 }
             };
-            batch.push((*number, group), made.1.contains(&true), walk, &operands, || place(name)).map_err(|unfit| {
-                match unfit {
+            batches[place_of_device]
+                .push((*number, group), made.1.contains(&true), walk, &operands, || place(name))
+                .map_err(|unfit| match unfit {
                     Unfit::Wrong(error) => Error::Step(error),
                     Unfit::Refused(tensor, refusal) => Error::Tensor {
                         name: name.clone(),
                         tensor,
                         found: format!("a tensor that {refusal}"),
-                        expected: "a floating-point or complex tensor of the CPU",
+                        expected: "a floating-point or complex tensor of the CPU or a CUDA device",
                     },
-                }
-            })?;
+                })?;
         }
-        let threads = threads();
-        let mut ready = batch.ready(&mut self.territory).ok_or(Error::SharedMemory)?;
-        let norm = clip.max_norm.map(|_| ready.grad_norm(&threads));
-        if let Some(norm) = norm {
-            match clip.factor(norm)? {
-                Some(factor) => ready.scale_grads(factor),
-                None => return Ok((Outcome::Skipped, Some(norm))),
-            }
+        let mut parts = Vec::new();
+        for (batch, drive) in batches.into_iter().zip(&mut self.drives) {
+            let ready = batch.ready(&mut drive.territory).ok_or(Error::SharedMemory)?;
+            drive.prepare(&ready, clip.max_norm.is_some())?;
+            parts.push((ready, drive));
         }
-        ready.run(&threads);
+        let mut norm = None;
+        if clip.max_norm.is_some() {
+            let norms = parts.iter_mut().map(|(ready, drive)| drive.norm(ready)).collect::<Result<Vec<_>, _>>()?;
+            let total = match norms[..] {
+                [only] => only,
+                _ => norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt(),
+            };
+            norm = Some(total);
+            let Some(factor) = clip.factor(total)? else { return Ok((Outcome::Skipped, norm)) };
+            parts.iter_mut().for_each(|(ready, _)| ready.scale_grads(factor));
+        }
+        // On the GPUs first: what they refuse, they refuse before anything is written.
+        parts.sort_by_key(|(_, drive)| !drive.is_gpu());
+        for (ready, drive) in parts {
+            drive.run(ready)?;
+        }
         for (member, _) in self.members.iter_mut().zip(&grads).filter(|(_, grad)| grad.is_some()) {
             version::bump(&member.param)?;
         }

@@ -311,7 +311,7 @@ fn the_device_clips_like_the_host() {
     // SAFETY: as above.
     let captured = unsafe { on_gpu.work.norm(&gpu, &ready, &of_host) };
     assert!(matches!(captured, Err(Error::Captured { .. })), "{captured:?}");
-    assert_eq!(device.launches().iter().filter(|launch| launch.0 == "torchpace_fold").count(), 3);
+    assert_eq!(device.launches().iter().filter(|launch| launch.0 == "torchpace_fold").count(), 1);
 }
 
 #[test]
