@@ -103,6 +103,8 @@ def test_the_files_that_may_hold_unsafe_code():
         "cpu/sweep.rs",
         "cpu/task.rs",
         "cpu/vectors.rs",
+        "cuda/device.rs",
+        "cuda/driver.rs",
         "cuda/nvrtc.rs",
         "py/dlpack.rs",
         "py/memory.rs",

@@ -4,7 +4,9 @@
 mod caching;
 mod cases;
 mod compiled;
+mod driver;
 mod golden;
+mod gpu;
 mod host;
 mod norms;
 mod steps;
