@@ -102,7 +102,7 @@ fn refused(error: Error) -> (&'static str, String) {
 #[test]
 fn a_device_is_opened_by_its_number() {
     let fake = Fake::new("open");
-    let device = fake.open().unwrap();
+    let device: Box<dyn Device> = Box::new(fake.open().unwrap());
     assert_eq!((device.capability(), device.processors()), (121, 132));
     let attributes = [75, 76, 16].map(|which| format!("cuDeviceGetAttribute({which}, 103)"));
     let expected = [&["cuInit(0)".to_owned(), "cuDeviceGet(3)".to_owned()], attributes.as_slice()].concat();
