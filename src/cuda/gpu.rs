@@ -79,12 +79,10 @@ impl Gpu {
 
 /// The compiler, one for all devices of the process.
 fn compiler(folders: &[PathBuf]) -> Result<Arc<dyn Compile>, Error> {
-    static COMPILER: Mutex<Option<Arc<Nvrtc>>> = Mutex::new(None);
+    static COMPILER: Mutex<Option<Arc<dyn Compile>>> = Mutex::new(None);
     let mut compiler = COMPILER.lock().unwrap_or_else(PoisonError::into_inner);
-    let loaded = match &*compiler {
-        Some(loaded) => Arc::clone(loaded),
-        None => Arc::new(Nvrtc::load(folders)?),
-    };
-    *compiler = Some(Arc::clone(&loaded));
-    Ok(loaded)
+    if let Some(loaded) = &*compiler {
+        return Ok(Arc::clone(loaded));
+    }
+    Ok(Arc::clone(compiler.insert(Arc::new(Nvrtc::load(folders)?))))
 }
