@@ -324,10 +324,12 @@ impl<const S: usize> Launch<S> {
             let task = &step.tasks[place];
             let tensors = [task.param, task.grad].into_iter().chain(task.slots.iter().copied().flatten());
             for (k, tensor) in tensors.enumerate() {
-                words[self.rows + k * count + i] = tensor.addr() as u64;
+                words[self.rows + k * count + i] = tensor.expose_provenance() as u64;
             }
             match (self.kind.counts, &task.count) {
-                (Some(Counts::OnDevice(_)), Some(count)) => words[self.counts + i] = count.at.addr() as u64,
+                (Some(Counts::OnDevice(_)), Some(count)) => {
+                    words[self.counts + i] = count.at.expose_provenance() as u64
+                }
                 (Some(_), _) => words[self.counts + i] = step.settings[task.setting].step.to_bits(),
                 (None, _) => {}
             }

@@ -18,18 +18,21 @@ pub struct Host {
 /// Compiles kernels, each in a namespace of its own, behind `shim.h`. All within one without a name: the `static` of an
 /// inline function would else be one for all libraries of a process.
 pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
-    let (mut source, mut cases) = (String::new(), String::new());
+    let (mut source, mut cases, mut sizes) = (String::new(), String::new(), String::new());
     writeln!(source, "#include {:?}\n", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/shim.h")).unwrap();
     for (place, kernel) in kernels.iter().enumerate() {
         let text = kernel.text.replace("extern \"C\" __global__", "__global__");
         writeln!(source, "namespace {{ namespace k{place} {{\n{text}\n}} }}\n").unwrap();
         let name = &kernel.name;
         writeln!(cases, "    case {place}: return run(k{place}::{name}, grid, block, lockstep, arguments);").unwrap();
+        writeln!(sizes, "    case {place}: return list_sizes(k{place}::{name}, sizes);").unwrap();
     }
     writeln!(
         source,
         "extern \"C\" void launch(unsigned int kernel, unsigned int grid, unsigned int block, bool lockstep, \
-         void **arguments)\n{{\n    switch (kernel) {{\n{cases}    }}\n}}"
+         void **arguments)\n{{\n    switch (kernel) {{\n{cases}    }}\n}}\n\n\
+         extern \"C\" unsigned int sizes(unsigned int kernel, std::size_t *sizes)\n{{\n    switch (kernel) {{\n{sizes}    \
+         }}\n    return 0;\n}}"
     )
     .unwrap();
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -63,6 +66,19 @@ pub fn argument<T>(value: &T) -> *mut c_void {
 }
 
 impl Host {
+    /// The bytes of each argument of a kernel.
+    pub fn sizes(&self, kernel: &Kernel) -> Vec<usize> {
+        type Sizes = unsafe extern "C" fn(u32, *mut usize) -> u32;
+        let place = self.texts.iter().position(|text| *text == kernel.text).unwrap() as u32;
+        let mut sizes = [0; 64];
+        // SAFETY: the function above; no kernel has so many arguments.
+        let count = unsafe {
+            let list: Symbol<'_, Sizes> = self.library.get(b"sizes").unwrap();
+            list(place, sizes.as_mut_ptr())
+        };
+        sizes[..count as usize].to_vec()
+    }
+
     /// Launches a kernel with pointers to its arguments, in the order of its text.
     ///
     /// # Safety

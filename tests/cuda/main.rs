@@ -4,9 +4,11 @@
 mod caching;
 mod cases;
 mod compiled;
+mod device;
 mod driver;
 mod golden;
 mod gpu;
 mod host;
+mod launches;
 mod norms;
 mod steps;

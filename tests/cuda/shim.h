@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <thread>
 #include <type_traits>
@@ -91,4 +92,12 @@ template <typename... A>
 static void run(void (*kernel)(A...), unsigned int grid, unsigned int block, bool lockstep, void **arguments)
 {
     run(kernel, grid, block, lockstep, arguments, std::index_sequence_for<A...>{});
+}
+
+// The sizes of a kernel's arguments; how many there are.
+template <typename... A> static unsigned int list_sizes(void (*)(A...), std::size_t *to)
+{
+    const std::size_t all[] = {sizeof(A)...};
+    std::copy(std::begin(all), std::end(all), to);
+    return sizeof...(A);
 }

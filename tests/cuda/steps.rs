@@ -1,26 +1,28 @@
 //! Steps of the kernels on the host against those of the CPU driver, bit for bit.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
-use torchpace::batch::{Batch, Group};
+use torchpace::batch::{Batch, Group, Ready};
 use torchpace::cpu::Spawned;
 use torchpace::cuda::layout::{self, Clip, Dim, Layout, chunks};
 use torchpace::cuda::source::{Counts, Kernel, Variant, constants};
 use torchpace::rule::Rule;
 use torchpace::rules::{self, Visitor};
-use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
+use torchpace::tensor::{Device, Dtype, Operands, Territory, View, Walk};
 
 use crate::cases::{Case, TYPES, Table, Types, cases, variants};
 use crate::host::{Host, argument, compile};
 
 /// Bytes that begin at a multiple of 16, or `shift` elements behind it.
 #[derive(Clone)]
-struct Memory {
-    words: Vec<u128>,
-    shift: usize,
+pub struct Memory {
+    pub words: Vec<u128>,
+    pub shift: usize,
 }
 
 impl Memory {
-    fn of(values: &[f64], dtype: Dtype, shift: usize) -> Self {
+    pub fn of(values: &[f64], dtype: Dtype, shift: usize) -> Self {
         let size = dtype.size().unwrap();
         let mut words = vec![0_u128; ((values.len() + shift) * size).div_ceil(16) + 1];
         for (k, &value) in values.iter().enumerate() {
@@ -40,7 +42,7 @@ impl Memory {
     }
 
     /// The bits of all numbers, those of every NaN alike.
-    fn bits(&self, dtype: Dtype) -> Vec<u64> {
+    pub fn bits(&self, dtype: Dtype) -> Vec<u64> {
         let size = dtype.size().unwrap();
         let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let numbers = bytes.chunks(size).map(|number| {
@@ -56,7 +58,7 @@ impl Memory {
         numbers.collect()
     }
 
-    fn at(&mut self) -> *mut u8 {
+    pub fn at(&mut self) -> *mut u8 {
         // SAFETY: within the words.
         unsafe { self.words.as_mut_ptr().cast::<u8>().add(self.shift) }
     }
@@ -64,27 +66,27 @@ impl Memory {
 
 /// A parameter's tensors: the parameter, the gradient and all slots; and its count.
 #[derive(Clone)]
-struct Task {
-    shape: [i64; 2],
-    strides: Vec<[i64; 2]>,
-    memory: Vec<Memory>,
-    count: f32,
-    group: usize,
+pub struct Task {
+    pub shape: [i64; 2],
+    pub strides: Vec<[i64; 2]>,
+    pub memory: Vec<Memory>,
+    pub count: f32,
+    pub group: usize,
 }
 
 /// What a step is under.
 #[derive(Debug, Clone, Copy)]
-struct Setup {
-    types: Types,
-    variant: Variant,
-    scale: f32,
-    found_inf: Option<f32>,
-    clip: Option<Clip>,
-    grid: u32,
-    shift: usize,
+pub struct Setup {
+    pub types: Types,
+    pub variant: Variant,
+    pub scale: f32,
+    pub found_inf: Option<f32>,
+    pub clip: Option<Clip>,
+    pub grid: u32,
+    pub shift: usize,
 }
 
-const LR: [f64; 2] = [0.05, 0.3];
+pub const LR: [f64; 2] = [0.05, 0.3];
 const LIMIT: f64 = 0.3;
 
 /// Some gradients are one of these.
@@ -99,7 +101,7 @@ fn random(seed: u64) -> impl FnMut() -> f64 {
 }
 
 /// Parameters of several sizes, in two groups and at several counts.
-fn tasks(slots: usize, setup: &Setup) -> Vec<Task> {
+pub fn tasks(slots: usize, setup: &Setup) -> Vec<Task> {
     let mut random = random(7);
     let sizes = [[1, 1], [3, 5], [0, 4], [20, 17], [150, 120], [1, 33]];
     (sizes.into_iter().enumerate())
@@ -133,25 +135,44 @@ impl Setup {
         self.variant.clip_value.then_some(LIMIT)
     }
 
-    fn on_cpu<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, tasks: &mut [Task]) {
-        let groups = [0, 1].map(|k| Group { maximize: k == 1, clip_value: self.limit(), ..Group::new(*rule, LR[k]) });
-        let mut batch = Batch::new(self.unscale());
-        for Task { shape, strides, memory, count, group } in tasks {
+    /// The step over tasks as one of this device, whose memory is the host's. A rule that counts does so on the host, or
+    /// `on_device`.
+    pub fn collect<'a, R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        groups: &[Group<R>],
+        tasks: &'a mut [Task],
+        walks: &mut Vec<Option<Arc<Walk<S>>>>,
+        (device, on_device): (Device, bool),
+    ) -> Ready<'a, R, C, S> {
+        let mut batch = Batch::on(device, self.unscale());
+        walks.resize(tasks.len(), None);
+        for (Task { shape, strides, memory, count, group }, walk) in tasks.iter_mut().zip(walks) {
             let fresh = *count == 0.0;
             // SAFETY: the memory has room for all that the strides reach, and is borrowed mutably.
             let view = |memory: &mut Memory, k: usize, dtype| unsafe {
-                View::new(memory.at(), shape, &strides[k], dtype, Device::Cpu)
+                View::new(memory.at(), shape, &strides[k], dtype, device)
             };
+            let live = groups[*group].rule.live();
             let mut own = memory.iter_mut().enumerate();
             let mut next = |dtype| own.next().map(|(k, memory)| view(memory, k, dtype)).unwrap();
             let (param, grad) = (next(self.types.param), next(self.types.grad));
-            let slots = rule.live().map(|live| live.then(|| next(self.types.slot)));
+            let slots = live.map(|live| live.then(|| next(self.types.slot)));
+            let counts_on = if on_device { device } else { Device::Cpu };
             // SAFETY: one number, borrowed mutably.
-            let step = unsafe { View::new(std::ptr::from_mut(count).cast(), &[], &[], Dtype::F32, Device::Cpu) };
+            let step = unsafe { View::new(std::ptr::from_mut(count).cast(), &[], &[], Dtype::F32, counts_on) };
             let operands = Operands { param, grad, slots, step: R::COUNTED.then_some(step) };
-            batch.push((*group, &groups[*group]), fresh, &mut None, &operands, String::new).unwrap();
+            batch.push((*group, &groups[*group]), fresh, walk, &operands, String::new).unwrap();
         }
-        let mut ready = batch.ready(&mut Territory::default()).unwrap();
+        batch.ready(&mut Territory::default()).unwrap()
+    }
+
+    /// The groups of a rule.
+    pub fn groups<R: Copy>(&self, rule: &R) -> [Group<R>; 2] {
+        [0, 1].map(|k| Group { maximize: k == 1, clip_value: self.limit(), ..Group::new(*rule, LR[k]) })
+    }
+
+    pub fn on_cpu<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, tasks: &mut [Task]) {
+        let mut ready = self.collect(&self.groups(rule), tasks, &mut Vec::new(), (Device::Cpu, false));
         ready.scale_grads(self.clip.map_or(1.0, |clip| clip.factor));
         ready.run(&Spawned(1));
     }
@@ -336,7 +357,7 @@ fn kernels(case: &Case, setup: &Setup) -> [Kernel; 2] {
     [case.begin(counts, wide), case.step(setup.types, setup.variant)]
 }
 
-const PLAIN: Setup = Setup {
+pub const PLAIN: Setup = Setup {
     types: TYPES[0],
     variant: Variant { unscale: false, clip_value: false, on_device: false, strided: false },
     scale: 3.0,
