@@ -50,16 +50,30 @@ impl Cache {
     ///
     /// Those of `compile`.
     pub fn get(&self, key: Key<'_>, compile: impl FnOnce() -> Result<Vec<u8>, Error>) -> Result<Vec<u8>, Error> {
-        let Some(folder) = &self.folder else { return compile() };
-        let key = key.bytes();
-        let path = folder.join(format!("{:016x}.bin", hash(&key)));
-        if let Some(code) = fs::read(&path).ok().and_then(|bytes| unpack(&bytes, &key)) {
-            return Ok(code);
+        match self.find(key) {
+            Some(code) => Ok(code),
+            None => self.renew(key, compile),
         }
+    }
+
+    /// The code of this key compiled, and kept in the place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// Those of `compile`.
+    pub fn renew(&self, key: Key<'_>, compile: impl FnOnce() -> Result<Vec<u8>, Error>) -> Result<Vec<u8>, Error> {
         let code = compile()?;
-        // Without it the next process compiles anew.
-        let _ = write(folder, &path, &pack(&key, &code));
+        if let Some(folder) = &self.folder {
+            let key = key.bytes();
+            // Without it the next process compiles anew.
+            let _ = write(folder, &file(folder, &key), &pack(&key, &code));
+        }
         Ok(code)
+    }
+
+    fn find(&self, key: Key<'_>) -> Option<Vec<u8>> {
+        let key = key.bytes();
+        unpack(&fs::read(file(self.folder.as_ref()?, &key)).ok()?, &key)
     }
 }
 
@@ -80,6 +94,10 @@ fn user_folder() -> Option<PathBuf> {
     } else {
         folder("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache")))
     }
+}
+
+fn file(folder: &Path, key: &[u8]) -> PathBuf {
+    folder.join(format!("{:016x}.bin", hash(key)))
 }
 
 fn pack(key: &[u8], code: &[u8]) -> Vec<u8> {

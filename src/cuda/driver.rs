@@ -11,6 +11,7 @@ use libloading::Library;
 
 use super::device::{Device, Function, Stream};
 use super::layout::THREADS;
+use super::search;
 use crate::error::Error;
 
 const NAME: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
@@ -90,7 +91,7 @@ impl CudaDevice {
     ///
     /// As for [`open`](Self::open).
     pub fn open_with(library: &Path, ordinal: i32) -> Result<Self, Error> {
-        let missing = |error: libloading::Error| Error::NoCudaDriver { reason: error.to_string() };
+        let missing = |error| Error::NoCudaDriver { reason: search::reason(&error) };
         // SAFETY: the library of NVIDIA's driver, which torch has loaded too. Never unloaded: what it does when a process
         // ends is in no known order with that.
         let library = ManuallyDrop::new(unsafe { Library::new(library) }.map_err(missing)?);

@@ -1,5 +1,6 @@
 //! The kernels of a GPU: each made once a process.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +31,7 @@ impl Gpu {
     /// There is no driver or no compiler, or the device is too old for it.
     pub fn open(ordinal: i32, folders: &[PathBuf]) -> Result<Self, Error> {
         let device = CudaDevice::open(ordinal)?;
-        Self::new(Box::new(device), Arc::new(Nvrtc::load(folders)?), Cache::of_user())
+        Self::new(Box::new(device), compiler(folders)?, Cache::of_user())
     }
 
     /// A device and a compiler.
@@ -60,9 +61,28 @@ impl Gpu {
             return Ok(*function);
         }
         let key = Key { text: &kernel.text, target: self.target, version: self.compiler.version() };
-        let code = self.cache.get(key, || self.compiler.code(&kernel.text, self.target))?;
-        let function = self.device.load(&code, &kernel.name)?;
+        let is_new = Cell::new(false);
+        let compile = || {
+            is_new.set(true);
+            self.compiler.code(&kernel.text, self.target)
+        };
+        let code = self.cache.get(key, compile)?;
+        let function = match self.device.load(&code, &kernel.name) {
+            // A file can be whole and its code wrong all the same.
+            Err(_) if !is_new.get() => self.device.load(&self.cache.renew(key, compile)?, &kernel.name)?,
+            loaded => loaded?,
+        };
         functions.insert(kernel.text.clone(), function);
         Ok(function)
     }
+}
+
+/// The compiler, one for all devices of the process.
+fn compiler(folders: &[PathBuf]) -> Result<Arc<dyn Compile>, Error> {
+    static COMPILER: Mutex<Option<Arc<dyn Compile>>> = Mutex::new(None);
+    let mut compiler = COMPILER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = &*compiler {
+        return Ok(Arc::clone(loaded));
+    }
+    Ok(Arc::clone(compiler.insert(Arc::new(Nvrtc::load(folders)?))))
 }

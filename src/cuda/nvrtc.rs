@@ -120,8 +120,8 @@ impl Nvrtc {
             core::mem::forget(unsafe { Library::new(builtins) });
         }
         // SAFETY: as above.
-        let library = ManuallyDrop::new(unsafe { Library::new(path) }.map_err(|error| error.to_string())?);
-        let functions = Functions::of(&library).map_err(|error| error.to_string())?;
+        let library = ManuallyDrop::new(unsafe { Library::new(path) }.map_err(|error| search::reason(&error))?);
+        let functions = Functions::of(&library).map_err(|error| search::reason(&error))?;
         let (mut major, mut minor) = (0, 0);
         // SAFETY: two numbers to write to.
         match unsafe { (functions.version)(&raw mut major, &raw mut minor) } {

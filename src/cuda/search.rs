@@ -1,6 +1,7 @@
-//! Where NVRTC may be.
+//! Where NVRTC may be, and what the loader says of a library.
 
 use std::env;
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,14 @@ fn files(folder: &Path, fits: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let mut all: Vec<_> = entries.filter(|path| path.file_name().and_then(OsStr::to_str).is_some_and(&fits)).collect();
     all.sort_by_key(|path| core::cmp::Reverse(path.file_name().map(OsStr::to_owned)));
     all
+}
+
+/// Why a library, or a function of it, could not be loaded: libloading's own words leave out the system's.
+pub(super) fn reason(error: &libloading::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]

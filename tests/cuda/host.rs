@@ -51,7 +51,8 @@ pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
     Host { library, texts: kernels.iter().map(|kernel| kernel.text.clone()).collect() }
 }
 
-fn compiler() -> String {
+/// The C++ compiler of this machine.
+pub fn compiler() -> String {
     let named = std::env::var("CXX").ok();
     let works =
         |name: &String| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
