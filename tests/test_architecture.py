@@ -115,6 +115,7 @@ def test_the_files_that_may_hold_unsafe_code():
         "py/state.rs",
         "py/threads.rs",
         "py/torch.rs",
+        "tch/drive.rs",
         "tch/memory.rs",
         "tch/steps.rs",
         "tch/version.rs",
