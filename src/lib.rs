@@ -26,5 +26,7 @@ pub mod theory;
 
 #[cfg(feature = "python")]
 mod py;
+#[cfg(feature = "simulated")]
+extern crate self as torchpace;
 #[cfg(feature = "tch")]
 pub mod tch;

@@ -157,7 +157,7 @@ impl Reader {
         let (shape, strides) = unsafe { (dims(raw.shape, raw.ndim), dims(raw.strides, raw.ndim)) };
         let data = raw.data.cast::<u8>().wrapping_add(raw.byte_offset as usize);
         // SAFETY: torch describes the tensor's own memory, and the caller keeps it.
-        Ok((unsafe { View::new(data, shape, strides, dtype(&raw.dtype), device(raw.device)) }, raw))
+        Ok((unsafe { View::new(data, shape, strides, dtype(&raw.dtype), device(raw.device, raw.ndim)) }, raw))
     }
 }
 
@@ -188,7 +188,7 @@ impl Sight {
 
     /// Where it was.
     pub fn device(&self) -> Device {
-        device(self.device)
+        device(self.device, self.ndim)
     }
 
     /// Whether the numbers are complex.
@@ -284,7 +284,12 @@ unsafe fn dims<'a>(from: *const i64, ndim: i32) -> &'a [i64] {
     unsafe { core::slice::from_raw_parts(from, ndim as usize) }
 }
 
-fn device(raw: DlDevice) -> Device {
+fn device(raw: DlDevice, ndim: i32) -> Device {
+    #[cfg(feature = "simulated")]
+    if raw.kind == CPU && super::simulated::is_on_gpu(ndim) {
+        return Device::Cuda(0);
+    }
+    let _ = ndim;
     match (raw.kind, u8::try_from(raw.id)) {
         (CPU, _) => Device::Cpu,
         (CUDA, Ok(index)) => Device::Cuda(index),

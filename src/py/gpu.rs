@@ -36,8 +36,7 @@ pub fn find(py: Python<'_>, index: u8) -> PyResult<Result<Arc<Gpu>, String>> {
         return Ok(found.clone());
     }
     // Not under the lock, since Python code runs.
-    let folders = folders(py)?;
-    let found = Gpu::open(i32::from(index), &folders).map(Arc::new).map_err(|error: Error| error.to_string());
+    let found = open(py, index)?.map(Arc::new).map_err(|error: Error| error.to_string());
     let mut all = lock();
     let all = all.get_or_insert_default();
     let is_first = !all.values().any(Result::is_err);
@@ -52,7 +51,18 @@ pub fn find(py: Python<'_>, index: u8) -> PyResult<Result<Arc<Gpu>, String>> {
     Ok(found)
 }
 
+#[cfg(feature = "simulated")]
+fn open(_: Python<'_>, _: u8) -> PyResult<Result<Gpu, Error>> {
+    Ok(super::simulated::open())
+}
+
+#[cfg(not(feature = "simulated"))]
+fn open(py: Python<'_>, index: u8) -> PyResult<Result<Gpu, Error>> {
+    Ok(Gpu::open(i32::from(index), &folders(py)?))
+}
+
 /// Where packages of NVIDIA's keep their libraries.
+#[cfg_attr(feature = "simulated", allow(dead_code))]
 fn folders(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     let Ok(nvidia) = py.import("nvidia") else { return Ok(Vec::new()) };
     let mut folders = Vec::new();
@@ -68,6 +78,9 @@ fn folders(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
 
 /// torch's current stream of a device.
 pub fn stream(py: Python<'_>, index: u8) -> PyResult<Stream> {
+    if cfg!(feature = "simulated") {
+        return Ok(Stream(0));
+    }
     let handle = py.import("torch._C")?.getattr(intern!(py, "_cuda_getCurrentRawStream"))?.call1((index,))?;
     Ok(Stream(handle.extract()?))
 }
@@ -87,7 +100,7 @@ fn empty(py: Python<'_>, index: u8, shape: &[usize], dtype: &str) -> PyResult<(P
     let torch = py.import("torch")?;
     let options = PyDict::new(py);
     options.set_item("dtype", torch.getattr(dtype)?)?;
-    options.set_item("device", format!("cuda:{index}"))?;
+    options.set_item("device", name(index))?;
     let tensor = torch.call_method("empty", (shape.to_vec(),), Some(&options))?;
     let at = tensor.call_method0("data_ptr")?.extract()?;
     Ok((tensor.unbind(), at))
@@ -98,9 +111,14 @@ pub fn on_device(tensor: &Bound<'_, PyAny>, index: u8) -> PyResult<(Py<PyAny>, u
     let py = tensor.py();
     let options = PyDict::new(py);
     options.set_item("dtype", py.import("torch")?.getattr("float32")?)?;
-    options.set_item("device", format!("cuda:{index}"))?;
+    options.set_item("device", name(index))?;
     options.set_item("non_blocking", true)?;
     let tensor = tensor.call_method("to", (), Some(&options))?;
     let at = tensor.call_method0("data_ptr")?.extract()?;
     Ok((tensor.unbind(), at))
+}
+
+/// What torch calls the device.
+fn name(index: u8) -> String {
+    if cfg!(feature = "simulated") { "cpu".to_owned() } else { format!("cuda:{index}") }
 }

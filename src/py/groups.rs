@@ -23,6 +23,8 @@ pub struct KnownGroup<R> {
     pub clip: Clip,
     /// Whether a graph may capture the step; `None` where the optimizer does not ask.
     pub capturable: Option<bool>,
+    /// Whether new step counts are made where the parameter is.
+    pub counts_on_device: bool,
     /// The learning rate where it is in a GPU's memory, and on which.
     pub lr: Option<(Tensor, Device)>,
 }
@@ -46,7 +48,16 @@ impl<R> KnownGroup<R> {
         group.clip_value = options.bound("clip_value")?;
         let clip = Clip { max_norm: options.bound("max_grad_norm")?, nonfinite: options.nonfinite()? };
         let (items, keys, capturable) = (items(options.dict()), Keys::of(py, &rule), options.capturable()?);
-        Ok(Self { items, group, keys, clip, capturable, lr: on_gpu.map(|(tensor, device, _)| (tensor, device)) })
+        let counts_on_device = options.counts_on_device()?;
+        Ok(Self {
+            items,
+            group,
+            keys,
+            clip,
+            capturable,
+            counts_on_device,
+            lr: on_gpu.map(|(tensor, device, _)| (tensor, device)),
+        })
     }
 
     /// Reads what has changed since.

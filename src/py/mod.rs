@@ -13,6 +13,8 @@ mod memory;
 mod options;
 mod plan;
 mod schedule;
+#[cfg(feature = "simulated")]
+mod simulated;
 mod state;
 mod step;
 mod theory;

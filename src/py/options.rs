@@ -79,6 +79,12 @@ impl<'py> GroupOptions<'py> {
         self.group.get_item("capturable")?.map(|value| value.is_truthy()).transpose()
     }
 
+    /// Whether new step counts are made on the parameter's device, as torch makes them.
+    pub fn counts_on_device(&self) -> PyResult<bool> {
+        let set = |name| self.group.get_item(name)?.map_or(Ok(false), |value| value.is_truthy());
+        Ok(set("fused")? || set("capturable")?)
+    }
+
     /// The learning rate, if it is one number in a GPU's memory, with the tensor.
     pub fn lr_on_gpu(&self) -> PyResult<Option<(Tensor, Device, DeviceNumber)>> {
         let lr = self.value("lr")?;
@@ -92,6 +98,10 @@ impl<'py> GroupOptions<'py> {
     }
 
     fn is_on_gpu(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        #[cfg(feature = "simulated")]
+        if super::simulated::is_on_gpu(0) {
+            return self.torch.is_tensor(value);
+        }
         Ok(self.torch.is_tensor(value)? && value.getattr(intern!(value.py(), "is_cuda"))?.is_truthy()?)
     }
 

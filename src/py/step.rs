@@ -257,6 +257,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             check_for_gpu(call, member, known, is_captured)?;
             on_cpu |= member.device() == Device::Cpu;
             counted_by_host |= member.is_host_counted();
+            counted_by_host |= R::COUNTED && member.fresh && !known.counts_on_device;
             new_uncounted |= !R::COUNTED && member.fresh;
         }
         let host_decides = on_cpu || counted_by_host || new_uncounted;

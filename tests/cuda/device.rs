@@ -12,7 +12,7 @@ use torchpace::cuda::nvrtc::Target;
 use torchpace::cuda::source::Kernel;
 use torchpace::error::Error;
 
-use crate::host::{Host, compile};
+use super::host::{Host, compile};
 
 /// What a device was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,7 +35,8 @@ pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
          }}\n    return 0;\n}}"
     )
     .unwrap();
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let folder = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let name = format!("torchpace-{}-{name}", std::process::id());
     let (text, library) = (folder.join(format!("{name}.cpp")), folder.join(format!("{name}.so")));
     std::fs::write(&text, source).unwrap();
     let mut command = Command::new(compiler());

@@ -1,0 +1,31 @@
+"""Tests on a CUDA device: `make test-gpu`, from an installed wheel.
+
+Elsewhere they are skipped. With TORCHPACE_TEST_DEVICE=cpu those that need nothing of CUDA itself run on the CPU, or on
+the GPU that a build with the feature `simulated` has there (`make test-simulated`).
+"""
+
+import os
+
+import pytest
+import torch
+
+DEVICE = os.environ.get("TORCHPACE_TEST_DEVICE", "cuda")
+
+
+def pytest_collection_modifyitems(items):
+    here = os.path.dirname(__file__)
+    no_device = pytest.mark.skip(reason="needs a CUDA device")
+    needs_cuda = pytest.mark.skip(reason="needs CUDA itself: graphs, streams, the profiler")
+    for item in items:
+        if not str(item.path).startswith(here):
+            continue
+        item.add_marker(pytest.mark.gpu)
+        if DEVICE == "cuda" and not torch.cuda.is_available():
+            item.add_marker(no_device)
+        elif DEVICE != "cuda" and item.get_closest_marker("cuda_itself"):
+            item.add_marker(needs_cuda)
+
+
+@pytest.fixture
+def device():
+    return torch.device(DEVICE)
