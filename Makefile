@@ -21,7 +21,7 @@ TCH = PATH="$(abspath $(BIN)):$$PATH" LIBTORCH_USE_PYTORCH=1 CARGO_TARGET_DIR=ta
 TCH_FLAGS := --locked --no-default-features --features tch
 
 .PHONY: all lint sanitize valgrind test test-rust test-core test-tch test-nvrtc test-python test-trainers test-torch demo
-.PHONY: demo-rust gallery bench bench-tch wheel clean tools tools-test
+.PHONY: demo-rust gallery bench bench-tch test-simulated test-gpu bench-gpu sanitize-gpu wheel clean tools tools-test
 .DELETE_ON_ERROR:
 # Several recipes install into one environment.
 .NOTPARALLEL:
@@ -74,7 +74,7 @@ demo-rust: $(INSTALLED) $(ENV)/.extra-demo | tools-test
 	$(TCH) run $(TCH_FLAGS) --profile test --example digits -- $(OUT)/digits.safetensors
 
 ## Tests.
-test: test-rust test-nvrtc test-python test-trainers
+test: test-rust test-nvrtc test-python test-simulated test-trainers
 
 test-rust: test-core $(if $(HAS_TCH),test-tch demo-rust)
 
@@ -95,6 +95,36 @@ test-tch: $(INSTALLED) $(ENV)/.extra-test | tools-test
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
 	$(PY) -m pytest --ignore=tests/trainers
+
+# The binding's part in steps on a GPU, where a C++ compiler makes the kernels for the host: with counts of the host, then
+# of the device. No bits are compared with the CPU's here, which is that GPU (cargo test does).
+SIMULATED := $(ENV)/simulated
+$(SIMULATED)/.built: $(SOURCES) $(shell find tests/cuda -type f) $(HAS_TORCH)
+	rm -rf $(SIMULATED)
+	$(BIN)/maturin build --release --quiet --interpreter $(PY) --features simulated --target-dir target/simulated --out $(SIMULATED)/wheel
+	$(PY) -m pip install --quiet --no-deps --target $(SIMULATED) $(SIMULATED)/wheel/*.whl
+	touch $@
+
+test-simulated: $(SIMULATED)/.built $(ENV)/.extra-test | tools-test
+	PYTHONPATH=$(SIMULATED) TORCHPACE_TEST_SIMULATED=1 TORCHPACE_TEST_DEVICE=cpu \
+		$(PY) -m pytest -k 'not bits_are_those' tests/simulated tests/gpu tests/optim/test_errors.py
+	PYTHONPATH=$(SIMULATED) TORCHPACE_TEST_DEVICE=cpu TORCHPACE_SIMULATED_NUMBERS=1 \
+		$(PY) -m pytest -k 'counts or skip or scaler' tests/gpu
+
+## On a machine with a GPU, from an installed wheel: needs torch, pytest, numpy and no Rust.
+HAS_WHEEL = cd / && $(PYTHON) -c 'import torchpace' || { echo 'error: install the wheel of torchpace into the environment of $(PYTHON)' >&2; exit 1; }
+
+test-gpu:
+	@$(HAS_WHEEL)
+	$(PYTHON) -m pytest -ra tests/gpu
+
+bench-gpu:
+	@$(HAS_WHEEL)
+	$(PYTHON) benches/gpu.py
+
+sanitize-gpu:
+	@$(HAS_WHEEL)
+	bash tests/gpu/sanitize.sh $(PYTHON)
 
 # Short runs under Lightning, transformers and accelerate, which this installs.
 test-trainers: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-trainers

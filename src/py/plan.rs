@@ -95,8 +95,8 @@ impl Plan {
     /// implementation handles; "skipped: " and the reason; "norm wanted", where it must be called again with the norm.
     ///
     /// `new_state(param, group, names)` makes the tensors of a parameter that has no state yet, as a dict. With
-    /// `unscale` the gradients are multiplied by it, in memory too. `grad_scale` and `found_inf` are the same of a
-    /// GradScaler on a GPU, as tensors there.
+    /// `unscale` the gradients are multiplied by it, in memory too; a GPU divides by the tensor `grad_scale` instead, and
+    /// leaves the step out if the tensor `found_inf`, there too, is not 0.
     #[pyo3(signature = (param_groups, state, new_state, threads, unscale=None, grad_scale=None, found_inf=None, norm=None))]
     #[allow(clippy::too_many_arguments)]
     fn step(

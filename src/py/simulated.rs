@@ -12,10 +12,17 @@ use crate::error::Error;
 
 /// Whether a tensor of the CPU counts as one of the GPU: numbers, and so step counts, only if the environment says so.
 pub fn is_on_gpu(ndim: i32) -> bool {
-    ndim > 0 || std::env::var_os("TORCHPACE_SIMULATED_NUMBERS").is_some()
+    ndim > 0 || is_set("TORCHPACE_SIMULATED_NUMBERS")
 }
 
 /// The GPU.
 pub fn open() -> Result<Gpu, Error> {
+    if is_set("TORCHPACE_SIMULATED_MISSING") {
+        return Err(Error::NoCudaDriver { reason: "as the test asked".to_owned() });
+    }
     Ok(device::gpu().1)
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some()
 }

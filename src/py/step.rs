@@ -41,17 +41,10 @@ pub struct Call<'py> {
 pub struct Scaling<'py> {
     /// What the gradients are multiplied by, if the host knows.
     pub unscale: Option<f64>,
-    /// What they are divided by, in a GPU's memory.
+    /// What they are divided by, which a GPU reads itself.
     pub grad_scale: Option<&'py Bound<'py, PyAny>>,
     /// Not 0 if the step is to be left out, in a GPU's memory.
     pub found_inf: Option<&'py Bound<'py, PyAny>>,
-}
-
-impl Scaling<'_> {
-    /// Whether the gradients are unscaled.
-    fn unscales(&self) -> bool {
-        self.unscale.is_some() || self.grad_scale.is_some()
-    }
 }
 
 /// What is known from one step to the next.
@@ -145,7 +138,8 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 return Ok(path);
             }
             let some_fresh = !made && self.members.iter().any(|member| member.active && member.fresh);
-            let unscale = if scaling.grad_scale.is_some() { Some(1.0) } else { scaling.unscale };
+            // A GPU looks at the scale itself.
+            let unscale = scaling.unscale.or(scaling.grad_scale.map(|_| 1.0));
             // From here to the end of the run no Python code runs, so what is read stays true.
             let Self { groups, members, drives, same, .. } = self;
             let ready = if *same && unscale.is_none() { again(call, groups, members, drives) } else { None };
@@ -270,7 +264,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             }
             scaling.found_inf = None;
         }
-        if scaling.unscales() && (on_cpu || scaling.unscale.is_some()) {
+        if on_cpu && scaling.grad_scale.is_some() && scaling.unscale.is_none() {
             return Err(Stop::Torch("a GradScaler unscales in the step, on another device".to_owned()));
         }
         let used = drives.iter().filter(|drive| drive.is_used).count();

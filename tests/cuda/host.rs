@@ -48,8 +48,10 @@ pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
     let output = command.arg("-o").arg(&library).arg(&text).output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     // SAFETY: the library has nothing that runs when it is loaded.
-    let library = unsafe { Library::new(&library) }.unwrap();
-    Host { library, texts: kernels.iter().map(|kernel| kernel.text.clone()).collect() }
+    let loaded = unsafe { Library::new(&library) }.unwrap();
+    // What is loaded stays; the files do not, of which a run makes many.
+    [text, library].iter().for_each(|file| drop(std::fs::remove_file(file)));
+    Host { library: loaded, texts: kernels.iter().map(|kernel| kernel.text.clone()).collect() }
 }
 
 /// The C++ compiler of this machine.

@@ -165,7 +165,7 @@ class Fused(_Parent):
         unscale = None
         if grad_scale is not None and grad_scale.is_cpu:
             # Rounded as in GradScaler.unscale_.
-            unscale, grad_scale = grad_scale.double().reciprocal().float().item(), None
+            unscale = grad_scale.double().reciprocal().float().item()
         if found_inf is not None and found_inf.is_cpu:
             found_inf = None
         groups, threads = self.param_groups, torch.get_num_threads()
@@ -173,8 +173,8 @@ class Fused(_Parent):
         path, norm = self._plan.step(*arguments)
         if path == "norm wanted":
             total = _clip.total_norm(self._grads())
-            scale = unscale if grad_scale is None else grad_scale.double().reciprocal().float().item()
-            path, norm = self._plan.step(*arguments, total.item() * (scale or 1.0))
+            factor = 1.0 if grad_scale is None else grad_scale.double().reciprocal().float().item()
+            path, norm = self._plan.step(*arguments, total.item() * factor)
         return path, norm
 
     # As torch.compiler.disable, which would import the compiler with this module.
