@@ -24,16 +24,18 @@ def machine():
 
 
 def commit():
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
     return run.stdout.strip() or "unknown"
 
 
-def about():
-    """One line: where, when and what."""
+def about(where=None):
+    """One line: where (this machine, if nothing else is said), when and what."""
     command = shlex.join(["python", f"benches/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    return f"{machine()}; {datetime.date.today()}; torch {torch.__version__}; commit {commit()}; {command}"
+    return f"{where or machine()}; {datetime.date.today()}; torch {torch.__version__}; commit {commit()}; {command}"
 
 
 def others():
@@ -47,9 +49,10 @@ def others():
 
 def write(kind, line, rows):
     """Write <date><kind>.csv; `line` is what `about()` said before the run, which may outlast a commit or a day."""
-    folder = FOLDER / "".join(c if c.isalnum() else "-" for c in machine()).strip("-").lower()
+    where, date = line.split("; ")[:2]
+    folder = FOLDER / "".join(c if c.isalnum() else "-" for c in where).strip("-").lower()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{line.split('; ')[1]}{kind}.csv"
+    path = folder / f"{date}{kind}.csv"
     with path.open("w", newline="") as file:
         file.write(f"# {line}\n")
         writer = csv.DictWriter(file, rows[0])

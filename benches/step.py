@@ -45,11 +45,11 @@ TORCHS = {
 COMPILED = ["MLP", "1 x 124M"]
 
 
-def tensors(groups, dtype):
+def tensors(groups, dtype, device="cpu"):
     """Groups of parameters with gradients, and a lower learning rate from group to group."""
     made = []
     for depth, shapes in enumerate(groups):
-        params = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
+        params = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype, device=device)) for shape in shapes]
         for param in params:
             param.grad = torch.full_like(param, 0.5)
         made.append({"params": params, "lr": 1e-4 * 0.99**depth})
@@ -77,7 +77,11 @@ def arms(name, options, groups, variants):
     theirs = {key: value for key, value in options.items() if key != "max_grad_norm"}
     for variant in variants:
         optimizer = getattr(torch.optim, name)([dict(group) for group in groups], **theirs, **TORCHS[variant])
-        optimizer.state.update({param: dict(state) for param, state in ours.state.items()})
+        for param, state in ours.state.items():
+            optimizer.state[param] = dict(state)
+            if "step" in state and variant == "fused":
+                # Where torch's fused step has it; on the CPU it is the same tensor.
+                optimizer.state[param]["step"] = state["step"].to(param.device)
         # The learning rate stays, so compiling it in does no harm; foreach takes none as a tensor here.
         step = torch.compile(optimizer.step) if variant == "compiled" else optimizer.step
         steps[variant] = step if max_norm is None else clipping(optimizer, step, max_norm)

@@ -1,0 +1,163 @@
+"""A step of ours against torch's default, foreach and fused on a CUDA device: the device's time, and the host's.
+
+All arms step the same parameters, gradients and state. In every round each arm makes a few steps in turn: the device's
+time is between two events around them, the host's until the last of them is queued. A figure is the median over the
+rounds of (torch's time / our time), with the quartiles, so above 1 ours is faster; losses are marked. "of copy" is the
+share of the device-to-device copy's bandwidth, measured before the rows, that the bytes which a step has to move reach
+in our step. The row "graph" replays a captured step. `--record` writes the rows to benches/record/<GPU>/<date>-gpu.csv.
+`--device cpu` is to see that the program runs: it measures by the clock, and records nothing.
+"""
+
+import argparse
+import gc
+import itertools
+import statistics
+import time
+
+import torch
+
+import records
+import torchpace
+from lists import LISTS
+from step import OPTIMIZERS, arms, compare, missing, tensors, text
+
+LISTS = LISTS | {"1 x 1G": lambda: [[(1 << 30,)]]}
+ROUNDS = 7
+LARGE = 1 << 24
+"""Elements from which a list is bound by memory."""
+
+
+class Clock:
+    """Seconds that steps take on the device and on the host."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def wait(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def __call__(self, step, repeat):
+        if self.device.type != "cuda":
+            begin = time.perf_counter()
+            for _ in range(repeat):
+                step()
+            spent = (time.perf_counter() - begin) / repeat
+            return {"device": spent, "host": spent}
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        self.wait()
+        begin = time.perf_counter()
+        events[0].record()
+        for _ in range(repeat):
+            step()
+        events[1].record()
+        host = (time.perf_counter() - begin) / repeat
+        self.wait()
+        return {"device": events[0].elapsed_time(events[1]) / 1e3 / repeat, "host": host}
+
+
+def measure(steps, seconds, clock):
+    """Of each arm both times, round by round."""
+    repeat = {}
+    for name, step in steps.items():
+        clock(step, 3)
+        # So few that the queue of the device, of about a thousand launches, does not fill up.
+        repeat[name] = max(1, min(20, int(5e-3 / clock(step, 1)["host"])))
+    begin, names, rounds = time.perf_counter(), list(steps), []
+    while len(rounds) < ROUNDS or time.perf_counter() - begin < seconds:
+        shift = len(rounds) % len(names)
+        rounds.append({name: clock(steps[name], repeat[name]) for name in names[shift:] + names[:shift]})
+    return rounds
+
+
+def captured(optimizer, device):
+    """The replay of our step in a graph, if there are graphs."""
+    if device.type != "cuda":
+        return optimizer.step
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+    return graph.replay
+
+
+def moved(optimizer):
+    """The bytes that a step has to read and write."""
+    total = 0
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            slots = [value for value in optimizer.state[param].values() if value.shape == param.shape]
+            written = sum(value.numel() * value.element_size() for value in [param, *slots])
+            total += 2 * written + param.grad.numel() * param.grad.element_size()
+    return total
+
+
+def copy_bandwidth(device, clock):
+    """Bytes a second that a copy within the device reads and writes."""
+    size = 1 << (30 if device.type == "cuda" else 24)
+    source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+    clock(lambda: target.copy_(source), 3)
+    times = [clock(lambda: target.copy_(source), 5)["device"] for _ in range(9)]
+    return 2 * size / statistics.median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--lists", nargs="+", default=list(LISTS), choices=list(LISTS))
+    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--seconds", type=float, default=1, help="a row's time (default: 1)")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--record", action="store_true", help="write the rows to benches/record/")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("there is no CUDA device, which this benchmark is about")
+    if options.record and options.device != "cuda":
+        raise SystemExit("--record needs --device cuda")
+    device = torch.device(options.device)
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else records.machine()
+    about, clock = records.about(machine), Clock(device)
+    bandwidth = copy_bandwidth(device, clock)
+    print(f"{about}; torchpace {torchpace.__version__}; copy {bandwidth / 2**30:.0f} GiB/s")
+    print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
+    shown = ["default", "foreach", "fused"]
+    print(
+        f"{'list':13}{'optimizer':14}{'type':10}{'time':8}{'us':>9}{'of copy':>9}", *(f"{name:>24}" for name in shown)
+    )
+    rows = []
+    for list_name, dtype, optimizer in itertools.product(options.lists, options.dtypes, [*options.optimizers, "graph"]):
+        name, settings = OPTIMIZERS.get(optimizer, ("Adam", {"capturable": True} if device.type == "cuda" else {}))
+        variants = [variant for variant in shown if (variant, name) != ("fused", "RMSprop")]
+        groups = tensors(LISTS[list_name](), getattr(torch, dtype), device)
+        ours, steps = arms(name, settings, groups, variants)
+        if optimizer == "graph":
+            # Against the eager steps of torch under the same options.
+            steps["ours"] = captured(ours, device)
+        rounds = measure(steps, options.seconds, clock)
+        if ours.last_path != "fused":
+            raise SystemExit(f"our step was not fused: {ours.last_path}")
+        elements = sum(param.numel() for group in groups for param in group["params"])
+        for kind in ("device", "host"):
+            times = [{arm: both[kind] for arm, both in one.items()} for one in rounds]
+            micros = statistics.median(one["ours"] for one in times) * 1e6
+            share = moved(ours) / (micros * 1e-6) / bandwidth if kind == "device" and elements >= LARGE else None
+            ratios = compare(times, variants)
+            cells = [text(*ratios[arm]) if arm in ratios else missing(arm, name) for arm in shown]
+            of_copy = "" if share is None else f"{share:.0%}"
+            line = f"{list_name:13}{optimizer:14}{dtype:10}{kind:8}{micros:9.1f}{of_copy:>9}"
+            print(line, *(f"{cell:>24}" for cell in cells), flush=True)
+            for against, (low, median, high) in ratios.items():
+                row = {"list": list_name, "optimizer": optimizer, "dtype": dtype, "time": kind, "against": against}
+                row |= {"ours_us": f"{micros:.1f}", "of_copy": "" if share is None else f"{share:.3f}"}
+                row |= {"ratio": f"{median:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}", "rounds": len(rounds)}
+                rows.append(row)
+        del ours, steps, groups
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    if options.record:
+        records.write("-gpu", about, rows)
+
+
+if __name__ == "__main__":
+    main()
