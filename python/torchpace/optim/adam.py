@@ -29,8 +29,8 @@ class Adam(Fused, torch.optim.Adam):
         maximize: step up the gradient (default: False).
         decoupled_weight_decay: decay as AdamW does (default: False).
         foreach, fused: accepted for torch's sake; the step is fused either way (default: None).
-        capturable, differentiable: let a CUDA graph or autograd follow the step, through torch's own code
-            (default: False).
+        capturable: let a CUDA graph capture the step; step counts are then on the device (default: False).
+        differentiable: let autograd follow the step, through torch's own code (default: False).
         max_grad_norm: clip the gradients of all groups together to this 2-norm, gradient units, as
             ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
             ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
