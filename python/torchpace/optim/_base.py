@@ -61,8 +61,8 @@ class Fused(_Parent):
     """The 2-norm of all gradients in the last step, unscaled and before clipping: a 0-dim float32 tensor, if
     `max_grad_norm` was set and any parameter had a gradient; else None.
 
-    Where all parameters are on one GPU it is there, unless the host had to know it (``nonfinite_norm="raise"``, or "skip"
-    and step counts on the host)."""
+    Where all parameters are on one GPU it is there, unless the host had to know it (``nonfinite_norm="raise"``, or
+    "skip" and step counts on the host)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show the arguments of torch's class with ours behind them."""
