@@ -502,6 +502,50 @@ fn a_group_without_gradients_may_clip_otherwise() {
     );
 }
 
+#[test]
+fn a_group_added_later_counts_its_own_steps() {
+    let (first, late) = (leaf(&[1.0, -2.0]), leaf(&[0.5]));
+    let group = |name: &str, param: &Tensor, lr| {
+        let options = Adam { weight_decay: 0.1, ..Adam::default() };
+        Group { params: named(&[(name, param)]), lr, options }
+    };
+    let mut optimizer = Adam::build_groups(vec![group("first", &first, 0.1)]).unwrap();
+    for _ in 0..3 {
+        optimizer.backward_step(&first.square().sum(Kind::Float)).unwrap();
+    }
+    // What is wrong changes nothing.
+    let wrong = Adam::build_groups(vec![]);
+    assert!(matches!(wrong, Err(Error::Empty { .. })));
+    let sgd = Group { params: named(&[("late", &late)]), lr: 0.1, options: Sgd::default() };
+    assert_eq!(
+        optimizer.add_group(sgd).unwrap_err().to_string(),
+        "group 1: rule is sgd, expected that of the other groups"
+    );
+    assert!(matches!(optimizer.add_group(group("late", &late, -1.0)), Err(Error::Option { group: 1, .. })));
+    assert!(matches!(optimizer.add_group(group("late", &first, 0.1)), Err(Error::Duplicate { what: "tensor", .. })));
+    assert!(matches!(optimizer.add_group(group("first", &late, 0.1)), Err(Error::Duplicate { what: "name", .. })));
+    let twice = Group { params: named(&[("a", &late), ("b", &late)]), ..group("late", &late, 0.1) };
+    assert!(matches!(optimizer.add_group(twice), Err(Error::Duplicate { what: "tensor", .. })));
+    assert_eq!(optimizer.group_count(), 1);
+
+    optimizer.add_group(group("late", &late, 0.2)).unwrap();
+    let twin = leaf(&[0.5]);
+    let mut alone = Adam::build_groups(vec![group("late", &twin, 0.2)]).unwrap();
+    for _ in 0..3 {
+        optimizer.backward_step(&(first.square().sum(Kind::Float) + late.square().sum(Kind::Float))).unwrap();
+        alone.backward_step(&twin.square().sum(Kind::Float)).unwrap();
+    }
+    assert_eq!(values(&late), values(&twin));
+
+    // A file has it too.
+    let path = file("late-group");
+    optimizer.save(&path).unwrap();
+    let mut again = Adam::build_groups(vec![group("first", &first, 0.1), group("late", &late, 0.5)]).unwrap();
+    again.load(&path).unwrap();
+    assert_eq!(again.lr(1).unwrap(), 0.2);
+    std::fs::remove_file(path).unwrap();
+}
+
 fn file(name: &str) -> std::path::PathBuf {
     std::env::temp_dir().join(format!("torchpace-test-{}-{name}.safetensors", std::process::id()))
 }

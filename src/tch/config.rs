@@ -51,6 +51,8 @@ macro_rules! config {
         $($(#[$field_doc:meta])* $field:ident: $kind:ty = $default:expr,)+
     ) => {
         $(#[$doc])*
+        ///
+        /// To be written with `..Default::default()` at the end: later versions may have more options.
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: $kind,)+

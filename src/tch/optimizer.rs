@@ -45,7 +45,9 @@ pub enum Outcome {
 /// An optimizer, made by one of [`Sgd`](super::Sgd), [`RmsProp`](super::RmsProp), [`Adagrad`](super::Adagrad),
 /// [`Adam`](super::Adam) and [`AdamW`](super::AdamW).
 ///
-/// A step is one pass over the memory of all parameters that have a gradient, on torch's own threads.
+/// A step is one pass over the memory of all parameters that have a gradient, on torch's own threads; on a CUDA device one
+/// launch for all of the same types, on the default stream, of a kernel that NVRTC compiles in the first step. Clipping by
+/// the norm waits for the device, since [`grad_norm`](Self::grad_norm) is a number.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor, nn, nn::Module};
@@ -93,9 +95,7 @@ impl Optimizer {
         let tables = groups.iter().enumerate().map(|(k, group)| Table::new(k, group.lr, group.options.entries()));
         let mut optimizer = Self::new(O::RULE, tables.collect::<Result<_, _>>()?)?;
         for (index, group) in groups.into_iter().enumerate() {
-            for (name, tensor) in group.params {
-                optimizer.add(index, name, tensor)?;
-            }
+            optimizer.add_all(index, group.params)?;
         }
         if optimizer.known.0.is_empty() {
             return Err(Error::Empty { what: "parameters" });
@@ -134,29 +134,83 @@ impl Optimizer {
         Ok(())
     }
 
-    fn add(&mut self, group: usize, name: String, param: Tensor) -> Result<(), Error> {
+    /// Takes up parameters of a group: all or none.
+    fn add_all(&mut self, group: usize, params: Vec<(String, Tensor)>) -> Result<(), Error> {
+        for (k, (name, param)) in params.iter().enumerate() {
+            self.check(name, param)?;
+            let before = &params[..k];
+            if before.iter().any(|(other, _)| other == name) {
+                return Err(Error::Duplicate { other: name.clone(), name: name.clone(), what: "name" });
+            }
+            if let Some((other, _)) = before.iter().find(|(_, other)| identity(other) == identity(param)) {
+                return Err(Error::Duplicate { name: name.clone(), what: "tensor", other: other.clone() });
+            }
+        }
+        params.into_iter().try_for_each(|(name, param)| self.add(group, name, param))
+    }
+
+    /// Whether a parameter can be taken up.
+    fn check(&self, name: &str, param: &Tensor) -> Result<(), Error> {
         let refuse = |name: &str, found: &str, expected| {
             Err(Error::Tensor { name: name.to_owned(), tensor: "param", found: found.to_owned(), expected })
         };
-        if !tensor_is_there(&param) {
-            return refuse(&name, "undefined", "a tensor");
+        if !tensor_is_there(param) {
+            return refuse(name, "undefined", "a tensor");
         }
         if !param.f_is_leaf()? {
-            return refuse(&name, "the result of an operation", "a leaf of the graph");
+            return refuse(name, "the result of an operation", "a leaf of the graph");
         }
         if param.f_is_inference()? {
-            return refuse(&name, "an inference tensor", "one that autograd follows");
+            return refuse(name, "an inference tensor", "one that autograd follows");
         }
-        if self.known.0.contains_key(&name) {
-            return Err(Error::Duplicate { other: name.clone(), name, what: "name" });
+        if self.known.0.contains_key(name) {
+            return Err(Error::Duplicate { other: name.to_owned(), name: name.to_owned(), what: "name" });
         }
-        if let Some(other) = self.known.1.get(&identity(&param)) {
-            return Err(Error::Duplicate { name, what: "tensor", other: other.clone() });
+        if let Some(other) = self.known.1.get(&identity(param)) {
+            return Err(Error::Duplicate { name: name.to_owned(), what: "tensor", other: other.clone() });
         }
+        Ok(())
+    }
+
+    fn add(&mut self, group: usize, name: String, param: Tensor) -> Result<(), Error> {
+        self.check(&name, &param)?;
         self.grads.add_parameters(&param, 0)?;
         self.known.0.insert(name.clone(), ());
         self.known.1.insert(identity(&param), name.clone());
         self.steps.add(group, name, param);
+        Ok(())
+    }
+
+    /// Adds a group of parameters, with options of the same kind as the other groups'. Its parameters count their own
+    /// steps, and its schedules, if it is to have any, begin when they are set.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, Tensor};
+    /// use torchpace::tch::{Group, Sgd};
+    ///
+    /// let tensor = || Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    /// let group = |name: &str, lr| Group { params: vec![(name.to_owned(), tensor())], lr, options: Sgd::default() };
+    /// let mut optimizer = Sgd::build_groups(vec![group("weight", 0.1)])?;
+    /// optimizer.add_group(group("head", 0.01))?;
+    /// assert_eq!((optimizer.group_count(), optimizer.lr(1)?), (2, 0.01));
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The options are those of another optimizer, or out of their ranges; a parameter is none, is there already, or has
+    /// the name of one that is. Nothing has changed then.
+    pub fn add_group<O: Config>(&mut self, group: Group<O>) -> Result<(), Error> {
+        self.add_new_variables()?;
+        let index = self.tables.len();
+        if O::RULE != self.steps.rule() {
+            let (name, found) = ("rule".to_owned(), O::RULE.to_owned());
+            return Err(Error::Option { group: index, name, found, expected: "that of the other groups" });
+        }
+        let table = Table::new(index, group.lr, group.options.entries())?;
+        self.add_all(index, group.params)?;
+        self.tables.push(table);
+        self.steps.forget_options();
         Ok(())
     }
 
@@ -177,7 +231,7 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// A tensor is none that can be stepped on (sparse, on another device, of another shape than its parameter, sharing
+    /// A tensor is none that can be stepped on (sparse, on another device than its parameter, of another shape than its parameter, sharing
     /// memory with another); groups differ in an option that is one for all; the norm of the gradients is not finite
     /// under [`Nonfinite::Raise`](super::Nonfinite::Raise). Nothing was written then.
     pub fn step(&mut self) -> Result<Outcome, Error> {
