@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use super::gpu::{self, DeviceMemory};
 use super::plan::Stop;
+use super::torch::Torch;
 use crate::batch::{Kept, Ready};
 use crate::cuda::device::Stream;
 use crate::cuda::gpu::Gpu;
@@ -74,16 +75,17 @@ impl<R, const S: usize> OnGpu<R, S> {
     /// Takes what a GradScaler has found, as numbers on this device.
     pub fn scale_by(
         &mut self,
+        torch: &Torch,
         grad_scale: Option<&Bound<'_, PyAny>>,
         found_inf: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.call.grad_scale = grad_scale.map(|scale| self.number(scale)).transpose()?;
-        self.call.found_inf = found_inf.map(|found| self.number(found)).transpose()?;
+    ) -> Result<(), Stop> {
+        self.call.grad_scale = grad_scale.map(|scale| self.number(torch, scale)).transpose()?;
+        self.call.found_inf = found_inf.map(|found| self.number(torch, found)).transpose()?;
         Ok(())
     }
 
-    fn number(&mut self, tensor: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let (tensor, at) = gpu::on_device(tensor, self.index)?;
+    fn number(&mut self, torch: &Torch, tensor: &Bound<'_, PyAny>) -> Result<u64, Stop> {
+        let (tensor, at) = gpu::on_device(torch, tensor, self.index)?;
         self.tensors.push(tensor);
         Ok(at)
     }

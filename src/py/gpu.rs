@@ -9,6 +9,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::options::describe_type;
+use super::plan::Stop;
+use super::torch::Torch;
 use crate::cuda::device::Stream;
 use crate::cuda::gpu::Gpu;
 use crate::cuda::launch::Memory;
@@ -106,9 +109,17 @@ fn empty(py: Python<'_>, index: u8, shape: &[usize], dtype: &str) -> PyResult<(P
     Ok((tensor.unbind(), at))
 }
 
-/// A number of one element as `float32` on a device, and its address: the tensor itself where it is that.
-pub fn on_device(tensor: &Bound<'_, PyAny>, index: u8) -> PyResult<(Py<PyAny>, u64)> {
+/// A tensor of one number as `float32` on a device, and its address: the tensor itself where it is that.
+///
+/// # Errors
+///
+/// It is no plain tensor of one number.
+pub fn on_device(torch: &Torch, tensor: &Bound<'_, PyAny>, index: u8) -> Result<(Py<PyAny>, u64), Stop> {
     let py = tensor.py();
+    let is_one = torch.is_plain(tensor) && tensor.call_method0("numel")?.extract::<usize>()? == 1;
+    if !is_one {
+        return Err(Stop::Torch(format!("a GradScaler's tensor is {}, not one number", describe_type(tensor))));
+    }
     let options = PyDict::new(py);
     options.set_item("dtype", py.import("torch")?.getattr("float32")?)?;
     options.set_item("device", name(index))?;

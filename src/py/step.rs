@@ -132,7 +132,9 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 return Ok(Path::NormWanted);
             }
             self.route(call)?;
-            if self.concerns_gpus()
+            let is_scaled_on_gpu =
+                scaling.found_inf.is_some() || (scaling.grad_scale.is_some() && scaling.unscale.is_none());
+            if (is_scaled_on_gpu || self.concerns_gpus())
                 && let Some(path) = self.see_to_gpus(call, &mut scaling, clip, &mut grad_norm)?
             {
                 return Ok(path);
@@ -236,6 +238,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         clip: Clip,
         grad_norm: &mut Option<Py<PyAny>>,
     ) -> Result<Option<Path>, Stop> {
+        *grad_norm = None;
         let Self { groups, members, drives, .. } = self;
         for drive in drives.iter_mut().filter(|drive| drive.is_used && !drive.has_begun) {
             drive.has_begun = true;
@@ -255,7 +258,9 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             new_uncounted |= !R::COUNTED && member.fresh;
         }
         let host_decides = on_cpu || counted_by_host || new_uncounted;
-        if let Some(found_inf) = scaling.found_inf.filter(|_| host_decides) {
+        // Else a step that is to be skipped raises for its norm.
+        let raises = clip.max_norm.is_some() && clip.nonfinite == Nonfinite::Raise;
+        if let Some(found_inf) = scaling.found_inf.filter(|_| host_decides || raises) {
             if is_captured {
                 return Err(Error::Captured { what: "found_inf, which the host has to know here," }.into());
             }
@@ -275,7 +280,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         };
         let on_device = clip.max_norm.is_some() && call.norm.get().is_none() && used == 1 && !on_cpu && !undecided;
         for gpu in drives.iter_mut().filter(|drive| drive.is_used).filter_map(|drive| drive.gpu.as_mut()) {
-            gpu.scale_by(scaling.grad_scale, scaling.found_inf)?;
+            gpu.scale_by(call.torch, scaling.grad_scale, scaling.found_inf)?;
             gpu.set_norm(if on_device {
                 let (tensor, at) = gpu.new_number(call.py)?;
                 *grad_norm = Some(tensor);

@@ -1,12 +1,13 @@
 """A GradScaler with fused=True, under which the step unscales the gradients."""
 
 import copy
+import os
 
 import pytest
 import torch
 
 import cases
-from torchpace import optim
+from torchpace import _native, optim
 
 OPTIONS = {"SGD": {"lr": 0.1, "momentum": 0.9}, "Adagrad": {"lr": 0.1}, "Adam": {"lr": 0.1}, "AdamW": {"lr": 0.1}}
 SHAPES = [(400,), (30, 5), (), (0,)]
@@ -245,3 +246,19 @@ def test_complex_gradients_are_refused_by_the_scaler():
         with pytest.raises(NotImplementedError, match="ComplexFloat"):
             scaler_of(3.0).step(optimizer)
         assert param.tolist() == [1.0] * 3
+
+
+@pytest.mark.skipif("TORCHPACE_TEST_SIMULATED" in os.environ, reason="the simulated GPU reads the scale itself")
+def test_a_scale_on_another_device_is_left_to_torch():
+    """As `step` hands over what is on a GPU; here the parameters are on the CPU."""
+    param = torch.nn.Parameter(torch.ones(3))
+    param.grad = torch.ones(3)
+    optimizer = optim.Adam([param], lr=0.1)
+    arguments = (optimizer.param_groups, optimizer.state, optimizer._new_state, 1, None)
+    path, _ = _native.Plan("adam").step(*arguments, torch.tensor(2.0), None)
+    assert path == "torch: a GradScaler unscales in the step, on another device"
+    path, _ = _native.Plan("adam").step(*arguments, None, torch.tensor(1.0))
+    assert path == "skipped: the GradScaler found a gradient that is not finite"
+    assert torch.equal(param.grad, torch.ones(3))
+    assert torch.equal(param, torch.ones(3))
+    assert not optimizer.state

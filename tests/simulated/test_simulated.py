@@ -59,6 +59,19 @@ def test_gradients_are_unscaled_on_the_device(name):
             param.grad *= 4.0
 
 
+class Subclass(torch.Tensor):
+    """Whose memory may not be what it seems."""
+
+
+@pytest.mark.parametrize("scale", [torch.tensor([2.0, 2.0]), torch.tensor(2.0).as_subclass(Subclass), 2.0], ids=repr)
+def test_a_scale_that_is_no_number_in_memory(scale):
+    optimizer, params = make()
+    before = values(params)
+    assert plan_step(optimizer, scale).startswith("torch: a GradScaler's tensor is of type ")
+    assert is_same(params, before)
+    assert not optimizer.state
+
+
 def test_found_inf_with_counts_of_the_host():
     optimizer, params = make()
     before = values(params)
@@ -79,6 +92,17 @@ def test_found_inf_with_counts_of_the_device(monkeypatch):
     assert plan_step(optimizer, torch.tensor(4.0), torch.tensor(0.0)) == "fused"
     assert not is_same(params, before)
     assert all(state["step"].item() == 1 for state in optimizer.state.values())
+
+
+@pytest.mark.parametrize("counts", ["host", "device"])
+def test_a_skipped_step_does_not_raise_for_its_norm(counts, monkeypatch):
+    if counts == "device":
+        monkeypatch.setenv(NUMBERS, "1")
+    optimizer, params = make(fused=counts == "device", max_grad_norm=1.0, nonfinite_norm="raise")
+    params[0].grad[0, 0] = float("inf")
+    assert plan_step(optimizer, None, torch.tensor(1.0)).startswith("skipped")
+    with pytest.raises(RuntimeError, match="norm of the gradients is inf"):
+        plan_step(optimizer, None, torch.tensor(0.0))
 
 
 def test_damped_momentum_that_begins_after_a_skipped_step(monkeypatch):
