@@ -139,6 +139,7 @@ lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test $(ENV)/.extra-plot
 	cargo fmt --check
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	cargo clippy --locked --lib -- -D warnings
+	cargo clippy --locked --lib --features simulated -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --no-default-features --quiet
 	$(if $(HAS_TCH),$(TCH) clippy $(TCH_FLAGS) --profile test --all-targets -- -D warnings)
 	$(if $(HAS_TCH),RUSTDOCFLAGS='-D warnings' $(TCH) doc $(TCH_FLAGS) --profile test --no-deps --quiet)
