@@ -4,6 +4,7 @@ Elsewhere they are skipped. With TORCHPACE_TEST_DEVICE=cpu those that need nothi
 the GPU that a build with the feature `simulated` has there (`make test-simulated`).
 """
 
+import inspect
 import os
 
 import pytest
@@ -29,3 +30,23 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def device():
     return torch.device(DEVICE)
+
+
+@pytest.fixture
+def needs(device):
+    """`needs(name, option)` skips where torch's optimizer does not take the option on this device."""
+
+    def check(name, option):
+        cls = getattr(torch.optim, name)
+        if option not in inspect.signature(cls).parameters or (option == "capturable" and device.type != "cuda"):
+            pytest.skip(f"torch's {name} has no {option} on {device.type}")
+        if option == "fused":
+            # Some releases of torch refuse it on some devices, in the constructor or in a step.
+            param = torch.ones(1, device=device)
+            param.grad = torch.ones_like(param)
+            try:
+                cls([param], fused=True).step()
+            except RuntimeError as error:
+                pytest.skip(f"torch's {name} has no fused on {device.type}: {error}")
+
+    return check

@@ -9,6 +9,8 @@ from torchpace import optim
 pytestmark = [
     pytest.mark.cuda_itself,
     pytest.mark.filterwarnings("ignore:This instance was constructed with capturable=True"),
+    # What a capture says that an error has ended.
+    pytest.mark.filterwarnings("ignore:The CUDA Graph is empty"),
 ]
 CAPTURABLE = ["RMSprop", "Adam", "AdamW"]
 SHAPES = [(5,), (300, 7), (), (70_001,)]

@@ -129,7 +129,51 @@ def test_two_optimizers_in_turn(device):
         assert_equal(params, value)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+two_devices = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+
+
+@two_devices
+def test_one_norm_over_several_gpus():
+    params = [torch.nn.Parameter(torch.zeros(50, device=place)) for place in ("cuda:0", "cuda:1", "cuda:1")]
+    optimizer = optim.SGD(params, lr=1.0, max_grad_norm=1.0)
+    for _ in range(2):
+        for param in params:
+            param.grad = torch.full_like(param, 2.0)
+        optimizer.step()
+    assert optimizer.last_path == "fused"
+    norm = 600**0.5
+    assert optimizer.grad_norm.item() == pytest.approx(norm)
+    for param in params:
+        torch.testing.assert_close(param.cpu(), torch.full((50,), -4.0 / norm), check_dtype=False)
+
+
+@two_devices
+def test_each_gpu_steps_on_its_own_current_stream():
+    places = [torch.device("cuda", index) for index in range(2)]
+    params = [torch.nn.Parameter(torch.zeros(100_003, device=place)) for place in places]
+    grads = [torch.zeros_like(param) for param in params]
+    optimizer = optim.SGD(params, lr=1.0)
+    streams = [torch.cuda.Stream(place) for place in places]
+    torch.cuda.synchronize(0)
+    torch.cuda.synchronize(1)
+    for stream, grad in zip(streams, grads, strict=True):
+        torch.cuda.set_stream(stream)
+        torch.cuda._sleep(50_000_000)
+        grad.fill_(2.0)  # after the sleep: a step on another stream would still see 0
+    try:
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad
+        optimizer.step()
+        assert optimizer.last_path == "fused"
+        for stream in streams:
+            stream.synchronize()
+    finally:
+        for place in reversed(places):  # which also makes the first the current device again
+            torch.cuda.set_stream(torch.cuda.default_stream(place))
+    assert all(torch.equal(param.cpu(), torch.full((100_003,), -2.0)) for param in params)
+
+
+@two_devices
 def test_several_gpus_in_one_optimizer():
     places = ["cuda:0", "cuda:1", "cpu"]
     ends = []
