@@ -216,6 +216,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A kernel cannot be made for a GPU.
+    #[error("the kernel {name} could not be made: {reason}")]
+    NoKernel {
+        /// Its name.
+        name: String,
+        /// What the compiler or the driver said.
+        reason: String,
+    },
+
     /// A graph captures what the host has to wait for.
     #[error("a graph captures the step, and {what} cannot be part of it")]
     Captured {

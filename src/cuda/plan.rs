@@ -227,9 +227,9 @@ impl<const S: usize> Plan<S> {
             chunk_count: at.chunks,
             clip,
             bytes: clip + size_of::<layout::Clip>(),
-            write: gpu.function(&source::write())?,
-            chunks: gpu.function(&source::chunks())?,
-            fold: if options.norm { Some(gpu.function(&source::fold())?) } else { None },
+            write: made(gpu, &source::write())?,
+            chunks: made(gpu, &source::chunks())?,
+            fold: if options.norm { Some(made(gpu, &source::fold())?) } else { None },
         })
     }
 
@@ -286,7 +286,7 @@ impl<const S: usize> Launch<S> {
             on_device: kind.counts.is_some(),
             strided: kind.strided,
         };
-        let function = |kernel: Option<source::Kernel>| gpu.function(&kernel.ok_or_else(no_kernel)?);
+        let function = |kernel: Option<source::Kernel>| made(gpu, &kernel.ok_or_else(no_kernel)?);
         let (count, tensors) = (tasks.len(), 2 + slots.iter().flatten().count());
         let chunk_count = tasks.iter().map(|&task| step.tasks[task].walk.len().div_ceil(layout::CHUNK)).sum();
         let of_layouts = |tensors: usize| if kind.strided { count * layout::way_words(tensors) } else { 0 };
@@ -294,7 +294,7 @@ impl<const S: usize> Launch<S> {
         let launch = Self {
             kind,
             wide,
-            step: source::step(rule, &kind.dtypes, variant).map(|kernel| gpu.function(&kernel)).transpose()?,
+            step: source::step(rule, &kind.dtypes, variant).map(|kernel| made(gpu, &kernel)).transpose()?,
             begin: kind.counts.map(|counts| function(source::begin(rule, counts, wide))).transpose()?,
             norm: options.norm.then(|| function(source::norm(grad, kind.strided))).transpose()?,
             tensors,
@@ -360,10 +360,14 @@ impl<const S: usize> Launch<S> {
     }
 }
 
+/// A kernel, loaded.
+fn made(gpu: &Gpu, kernel: &source::Kernel) -> Result<Function, Error> {
+    gpu.function(kernel).map_err(|error| Error::NoKernel { name: kernel.name.clone(), reason: error.to_string() })
+}
+
 /// For a type that no step was collected of.
 fn no_kernel() -> Error {
-    let reason = "there is no kernel for a tensor of this type".to_owned();
-    Error::Nvrtc { call: "source", reason, log: String::new() }
+    Error::NoKernel { name: "of a step".to_owned(), reason: "there is none for a tensor of this type".to_owned() }
 }
 
 /// Fills in the way through a task's tensors.

@@ -40,6 +40,8 @@ pub struct OnGpu<R, const S: usize> {
     pub is_captured: bool,
     /// What this step's addresses are of.
     tensors: Vec<Py<PyAny>>,
+    /// Why kernels cannot be made here: it would take as long in every step.
+    refused: Option<String>,
 }
 
 impl<R, const C: usize, const S: usize> Drive<R, C, S> {
@@ -53,7 +55,15 @@ impl<R, const C: usize, const S: usize> Drive<R, C, S> {
             Device::Cuda(index) => {
                 let gpu = gpu::find(py, index)?.map_err(Stop::Torch)?;
                 let call = Call { stream: Stream(0), grad_scale: None, found_inf: None, norm: Norm::Unwanted };
-                Some(OnGpu { index, gpu, work: Work::new(), call, is_captured: false, tensors: Vec::new() })
+                Some(OnGpu {
+                    index,
+                    gpu,
+                    work: Work::new(),
+                    call,
+                    is_captured: false,
+                    tensors: Vec::new(),
+                    refused: None,
+                })
             }
             Device::Cpu | Device::Other(_) => None,
         };
@@ -64,6 +74,9 @@ impl<R, const C: usize, const S: usize> Drive<R, C, S> {
 impl<R, const S: usize> OnGpu<R, S> {
     /// Looks at the device anew: where a step that begins now is put.
     pub fn begin(&mut self, py: Python<'_>) -> Result<(), Stop> {
+        if let Some(reason) = &self.refused {
+            return Err(Stop::Torch(reason.clone()));
+        }
         let stream = gpu::stream(py, self.index)?;
         self.call = Call { stream, grad_scale: None, found_inf: None, norm: Norm::Unwanted };
         self.is_captured = self.gpu.device().is_capturing(stream)?;
@@ -100,12 +113,20 @@ impl<R, const S: usize> OnGpu<R, S> {
         gpu::number(py, self.index)
     }
 
-    /// Plans a step; the bytes of memory that it lacks.
-    pub fn prepare<const C: usize>(&mut self, ready: &Ready<'_, R, C, S>) -> Result<Option<usize>, Error>
+    /// Plans a step; the bytes of memory that it lacks. Where no kernels can be made it is left to torch.
+    pub fn prepare<const C: usize>(&mut self, py: Python<'_>, ready: &Ready<'_, R, C, S>) -> Result<Option<usize>, Stop>
     where
         R: Rule<C, S>,
     {
-        self.work.prepare(&self.gpu, ready, &self.call)
+        match self.work.prepare(&self.gpu, ready, &self.call) {
+            Err(error @ Error::NoKernel { .. }) => {
+                let reason = error.to_string();
+                self.refused = Some(reason.clone());
+                gpu::warn(py, &reason)?;
+                Err(Stop::Torch(reason))
+            }
+            prepared => Ok(prepared?),
+        }
     }
 
     /// Gets memory from torch.

@@ -31,6 +31,7 @@ impl From<Error> for PyErr {
             | Error::Nvrtc { .. }
             | Error::NoCudaDriver { .. }
             | Error::CudaDriver { .. }
+            | Error::NoKernel { .. }
             | Error::Captured { .. }
             | Error::Unprepared
             | Error::OldGpu { .. } => PyRuntimeError::new_err(message),

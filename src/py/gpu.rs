@@ -1,7 +1,9 @@
 //! The GPUs of this process, and torch's part in steps on them: memory and streams.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyRuntimeWarning;
@@ -40,18 +42,22 @@ pub fn find(py: Python<'_>, index: u8) -> PyResult<Result<Arc<Gpu>, String>> {
     }
     // Not under the lock, since Python code runs.
     let found = open(py, index)?.map(Arc::new).map_err(|error: Error| error.to_string());
-    let mut all = lock();
-    let all = all.get_or_insert_default();
-    let is_first = !all.values().any(Result::is_err);
-    let found = all.entry(index).or_insert(found).clone();
-    if let Err(reason) = &found
-        && is_first
-    {
-        let text = format!("torchpace leaves the steps on CUDA devices to torch's own implementation: {reason}");
-        let text = std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default();
-        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)?;
+    let found = lock().get_or_insert_default().entry(index).or_insert(found).clone();
+    if let Err(reason) = &found {
+        warn(py, reason)?;
     }
     Ok(found)
+}
+
+/// Says once a process that steps on CUDA devices are left to torch.
+pub fn warn(py: Python<'_>, reason: &str) -> PyResult<()> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if SAID.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let text = format!("torchpace leaves the steps on CUDA devices to torch's own implementation: {reason}");
+    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
 }
 
 #[cfg(feature = "simulated")]

@@ -20,7 +20,8 @@ pub fn open() -> Result<Gpu, Error> {
     if is_set("TORCHPACE_SIMULATED_MISSING") {
         return Err(Error::NoCudaDriver { reason: "as the test asked".to_owned() });
     }
-    Ok(device::gpu().1)
+    let failing = if is_set("TORCHPACE_SIMULATED_NO_KERNELS") { usize::MAX } else { 0 };
+    Ok(device::gpu_with(device::TextCompiler { failing: failing.into(), ..Default::default() }).1)
 }
 
 fn is_set(name: &str) -> bool {

@@ -157,7 +157,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 if let Some(gpu) = &mut drives[*d].gpu
                     && (norm_on_host || !some_fresh)
                 {
-                    lacking.extend(gpu.prepare(ready)?.map(|bytes| (*d, bytes)));
+                    lacking.extend(gpu.prepare(call.py, ready)?.map(|bytes| (*d, bytes)));
                 }
             }
             if !lacking.is_empty() {

@@ -215,8 +215,13 @@ impl Compile for TextCompiler {
 
 /// A GPU on the host, which keeps nothing on disk.
 pub fn gpu() -> (HostDevice, Gpu) {
+    gpu_with(TextCompiler::default())
+}
+
+/// The same with this compiler.
+pub fn gpu_with(compiler: TextCompiler) -> (HostDevice, Gpu) {
     let device = HostDevice::default();
     let cache = Cache::at("/dev/null/no folder".into());
-    let gpu = Gpu::new(Box::new(device.clone()), Arc::new(TextCompiler::default()), cache).unwrap();
+    let gpu = Gpu::new(Box::new(device.clone()), Arc::new(compiler), cache).unwrap();
     (device, gpu)
 }

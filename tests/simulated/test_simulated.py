@@ -212,10 +212,18 @@ print(optimizer.last_path, params[0].tolist())
 """
 
 
-def test_without_a_driver_torch_steps_and_a_warning_says_so_once():
-    environment = os.environ | {"TORCHPACE_SIMULATED_MISSING": "1"}
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("MISSING", "the CUDA driver could not be loaded: as the test asked"),
+        ("NO_KERNELS", "the kernel torchpace_sgd_step could not be made: nvrtcCompileProgram: NVRTC_ERROR_COMPILATION"),
+    ],
+)
+def test_where_nothing_can_be_launched_torch_steps_and_a_warning_says_so_once(what, reason):
+    environment = os.environ | {f"TORCHPACE_SIMULATED_{what}": "1"}
     command = [sys.executable, "-W", "always", "-c", MISSING]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("torch: the CUDA driver could not be loaded: as the test asked [0.5")
-    text = "RuntimeWarning: torchpace leaves the steps on CUDA devices to torch's own implementation: the CUDA driver"
+    assert done.stdout.startswith(f"torch: {reason}")
+    assert done.stdout.strip().endswith("[0.5, 0.5, 0.5, 0.5]")
+    text = f"RuntimeWarning: torchpace leaves the steps on CUDA devices to torch's own implementation: {reason}"
     assert done.stderr.count(text) == 1
