@@ -13,7 +13,7 @@ pub const GROUPS: usize = 16;
 /// The most words of a [`write`](super::source::write) launch.
 pub const WORDS: usize = 480;
 
-/// The most dimensions of a [`Layout`].
+/// The most dimensions of a `Layout`.
 pub const DIMS: usize = crate::batch::DIMS;
 
 /// The most elements of a chunk. The sums of the norm are by chunks, so their size is one for all.
@@ -53,43 +53,13 @@ pub struct Clip {
     pub skip: u32,
 }
 
-/// A dimension of a task's way, `TENSORS` being the number of its tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Dim<const TENSORS: usize> {
-    /// The number of elements along it.
-    pub count: u32,
-    /// The distance of neighbours in bytes, in each tensor.
-    pub strides: [i64; TENSORS],
-}
-
-/// The way through the tensors of a task, the outermost dimension first. A task so walked has less than 2^32 elements: a
-/// larger parameter is several tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Layout<const TENSORS: usize> {
-    /// The number of dimensions.
-    pub dims: u32,
-    /// The dimensions, and room for more.
-    pub at: [Dim<TENSORS>; DIMS],
-}
-
-impl<const TENSORS: usize> Layout<TENSORS> {
-    /// A way along these dimensions; `None` if they are too many.
-    pub fn new(dims: &[Dim<TENSORS>]) -> Option<Self> {
-        let mut at = [Dim { count: 1, strides: [0; TENSORS] }; DIMS];
-        at.get_mut(..dims.len())?.copy_from_slice(dims);
-        Some(Self { dims: dims.len() as u32, at })
-    }
-}
-
-/// The number of words of a [`Layout`] of this many tensors.
+/// The number of words of a `Layout` of this many tensors: the way through those of a task.
 pub fn way_words(tensors: usize) -> usize {
     1 + DIMS * (1 + tensors)
 }
 
-/// Fills in the words of a [`Layout`]: of each dimension the number of elements and, for each tensor, the bytes between
-/// neighbours.
+/// Fills in the words of a `Layout`: of each dimension, the outermost first and at most [`DIMS`], the number of elements
+/// and, for each tensor, the bytes between neighbours. All of them have less than 2^32 elements.
 pub fn fill_way(tensors: usize, dims: &[(u32, Vec<isize>)], into: &mut [u64]) {
     into[0] = dims.len() as u64;
     for (dim, (count, strides)) in into[1..].chunks_mut(1 + tensors).zip(dims) {

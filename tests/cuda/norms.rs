@@ -2,7 +2,7 @@
 
 use torchpace::batch::{Batch, Group};
 use torchpace::cpu::Spawned;
-use torchpace::cuda::layout::{Clip, Dim, Layout, chunks};
+use torchpace::cuda::layout::{Clip, chunks, fill_way, way_words};
 use torchpace::cuda::source::{Kernel, fold, norm};
 use torchpace::rule::Rule;
 use torchpace::rules::Sgd;
@@ -44,13 +44,15 @@ fn sums(host: &Host, dtype: Dtype, grads: &mut [Vec<f64>], grid: u32, shift: usi
     let memory: Vec<_> = grads.iter().map(|grad| memory(grad, dtype, shift)).collect();
     let row: Vec<*const u8> =
         memory.iter().map(|words| words.as_ptr().cast::<u8>().wrapping_add(shift * size)).collect();
-    let layouts: Vec<_> = (grads.iter())
-        .map(|grad| {
+    let layouts: Vec<u64> = (grads.iter())
+        .flat_map(|grad| {
             // Two rows where that can be, so that two dimensions are walked.
             let rows = if grad.len().is_multiple_of(2) { 2 } else { 1 };
             let count = grad.len() / rows;
-            let dim = |count: usize, step: usize| Dim { count: count as u32, strides: [(step * size) as i64] };
-            Layout::new(&[dim(rows, count), dim(count, 1)]).unwrap()
+            let dim = |count: usize, step: usize| (count as u32, vec![(step * size) as isize]);
+            let mut words = vec![0; way_words(1)];
+            fill_way(1, &[dim(rows, count), dim(count, 1)], &mut words);
+            words
         })
         .collect();
     let chunks = chunks(grads.iter().map(Vec::len));

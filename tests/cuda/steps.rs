@@ -5,7 +5,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use torchpace::batch::{Batch, Group, Ready};
 use torchpace::cpu::Spawned;
-use torchpace::cuda::layout::{self, Clip, Dim, Layout, chunks};
+use torchpace::cuda::layout::{self, Clip, chunks};
 use torchpace::cuda::source::{Counts, Kernel, Variant, constants};
 use torchpace::rule::Rule;
 use torchpace::rules::{self, Visitor};
@@ -286,26 +286,13 @@ fn words(bytes: &[u8]) -> Vec<u64> {
 
 /// A task's `Layout`.
 fn layout_of(task: &Task, types: Types) -> Vec<u64> {
-    fn of<const T: usize>(task: &Task, sizes: &[i64]) -> Vec<u64> {
-        let dim = |d: usize| Dim {
-            count: task.shape[d] as u32,
-            strides: std::array::from_fn::<_, T, _>(|k| task.strides[k][d] * sizes[k]),
-        };
-        let layout = Layout::new(&[dim(0), dim(1)]).unwrap();
-        let mut words = vec![0; size_of::<Layout<T>>() / 8];
-        // SAFETY: a layout is made of numbers alone, and fills the words.
-        unsafe { std::ptr::write(words.as_mut_ptr().cast(), layout) };
-        words
-    }
-    let size = |dtype: Dtype| dtype.size().unwrap() as i64;
+    let size = |dtype: Dtype| dtype.size().unwrap() as isize;
     let mut sizes = vec![size(types.param), size(types.grad)];
     sizes.resize(task.memory.len(), size(types.slot));
-    match sizes.len() {
-        2 => of::<2>(task, &sizes),
-        3 => of::<3>(task, &sizes),
-        4 => of::<4>(task, &sizes),
-        _ => of::<5>(task, &sizes),
-    }
+    let stride = |d: usize| task.strides.iter().zip(&sizes).map(|(strides, size)| strides[d] as isize * size).collect();
+    let mut words = vec![0; layout::way_words(sizes.len())];
+    layout::fill_way(sizes.len(), &[0, 1].map(|d| (task.shape[d] as u32, stride(d))), &mut words);
+    words
 }
 
 /// Compares a step under each setup.
@@ -446,9 +433,6 @@ fn what_comes_with_a_launch_fits_into_it() {
     assert_eq!(one, [0.0, -1.0, f64::INFINITY].map(f64::to_ne_bytes).concat());
     assert_eq!(layout::settings(&vec![one.clone(); layout::SETTINGS]), Some(one.repeat(layout::SETTINGS)));
     assert_eq!(layout::settings(&vec![one; layout::SETTINGS + 1]), None);
-    let dim = Dim { count: 2, strides: [4] };
-    assert_eq!(Layout::new(&[dim; layout::DIMS]).unwrap().at, [dim; layout::DIMS]);
-    assert_eq!(Layout::new(&[dim; layout::DIMS + 1]), None);
 }
 
 #[test]
