@@ -112,7 +112,7 @@ test-simulated: $(SIMULATED)/.built $(ENV)/.extra-test | tools-test
 		$(PY) -m pytest -k 'counts or skip or scaler' tests/gpu
 
 ## On a machine with a GPU, from an installed wheel: needs torch, pytest, numpy and no Rust.
-HAS_WHEEL = cd / && $(PYTHON) -c 'import torchpace' || { echo 'error: install the wheel of torchpace into the environment of $(PYTHON)' >&2; exit 1; }
+HAS_WHEEL = $(PYTHON) -c 'import torchpace' || { echo 'error: install the wheel of torchpace into the environment of $(PYTHON)' >&2; exit 1; }
 
 test-gpu:
 	@$(HAS_WHEEL)

@@ -1,16 +1,19 @@
-"""A step of ours against torch's default, foreach and fused on a CUDA device: the device's time, and the host's.
+"""A step of ours against torch's foreach (its default), fused and single-tensor on a CUDA device: device and host time.
 
 All arms step the same parameters, gradients and state. In every round each arm makes a few steps in turn: the device's
-time is between two events around them, the host's until the last of them is queued. A figure is the median over the
-rounds of (torch's time / our time), with the quartiles, so above 1 ours is faster; losses are marked. "of copy" is the
-share of the device-to-device copy's bandwidth, measured before the rows, that the bytes which a step has to move reach
-in our step. The row "graph" replays a captured step. `--record` writes the rows to benches/record/<GPU>/<date>-gpu.csv.
-`--device cpu` is to see that the program runs: it measures by the clock, and records nothing.
+time is between two events around them, the host's until the last of them is queued. Where the host is the slower, as
+with small tensors, the device waits for it, and both are the host's time. A figure is the median over the rounds of
+(torch's time / our time), with the quartiles, so above 1 ours is faster; losses are marked. "of copy" is the share of
+the device-to-device copy's bandwidth, measured beside the row, that the bytes which a step has to move reach in our
+step. In the row "graph" all arms replay captured steps. `--record` writes the rows to
+benches/record/<GPU>/<date>-gpu.csv. `--device cpu` is to see that the program runs: it measures by the clock, and
+records nothing.
 """
 
 import argparse
 import gc
 import itertools
+import math
 import statistics
 import time
 
@@ -19,12 +22,21 @@ import torch
 import records
 import torchpace
 from lists import LISTS
-from step import OPTIMIZERS, arms, compare, missing, tensors, text
+from step import OPTIMIZERS, arms, compare, tensors, text
 
 LISTS = LISTS | {"1 x 1G": lambda: [[(1 << 30,)]]}
 ROUNDS = 7
 LARGE = 1 << 24
 """Elements from which a list is bound by memory."""
+
+ARMS = {"foreach": "foreach", "fused": "fused", "single": "default"}
+"""What torch's arms are called here, where foreach is the default, and in step.py."""
+
+COPIES = 8
+"""How many times the parameters' memory a row takes at the most: gradients, state, and what torch's code works with."""
+
+MORE_IN_GRAPHS = 4
+"""And how many times more where each arm's graph has memory of its own."""
 
 
 class Clock:
@@ -70,30 +82,54 @@ def measure(steps, seconds, clock):
     return rounds
 
 
-def captured(optimizer, device):
-    """The replay of our step in a graph, if there are graphs."""
+def captured(step, device):
+    """The replay of a step in a graph, if there are graphs."""
     if device.type != "cuda":
-        return optimizer.step
+        return step
+    step()
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
-        optimizer.step()
-    return graph.replay
+        step()
+
+    def replay():
+        # `step` is that of an optimizer whose counts the graph writes to.
+        return graph.replay(), step
+
+    return replay
+
+
+def has_fused(name, device):
+    """Whether torch has a fused step, which some of its releases refuse on some devices."""
+    param = torch.ones(1, device=device)
+    param.grad = torch.ones_like(param)
+    try:
+        getattr(torch.optim, name)([param], fused=True).step()
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def room(device):
+    """The bytes of memory that are free."""
+    return torch.cuda.mem_get_info()[0] if device.type == "cuda" else float("inf")
 
 
 def moved(optimizer):
-    """The bytes that a step has to read and write."""
+    """The bytes that a step has to read and write; gradients once more for their norm."""
     total = 0
     for group in optimizer.param_groups:
+        reads = 2 if group.get("max_grad_norm") else 1
         for param in group["params"]:
             slots = [value for value in optimizer.state[param].values() if value.shape == param.shape]
             written = sum(value.numel() * value.element_size() for value in [param, *slots])
-            total += 2 * written + param.grad.numel() * param.grad.element_size()
+            total += 2 * written + reads * param.grad.numel() * param.grad.element_size()
     return total
 
 
 def copy_bandwidth(device, clock):
     """Bytes a second that a copy within the device reads and writes."""
+    # Larger than any cache.
     size = 1 << (30 if device.type == "cuda" else 24)
     source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
     clock(lambda: target.copy_(source), 3)
@@ -117,45 +153,47 @@ def main():
     device = torch.device(options.device)
     machine = torch.cuda.get_device_name() if device.type == "cuda" else records.machine()
     about, clock = records.about(machine), Clock(device)
-    bandwidth = copy_bandwidth(device, clock)
-    print(f"{about}; torchpace {torchpace.__version__}; copy {bandwidth / 2**30:.0f} GiB/s")
+    print(f"{about}; torchpace {torchpace.__version__}; copy {copy_bandwidth(device, clock) / 2**30:.0f} GiB/s")
     print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
-    shown = ["default", "foreach", "fused"]
-    print(
-        f"{'list':13}{'optimizer':14}{'type':10}{'time':8}{'us':>9}{'of copy':>9}", *(f"{name:>24}" for name in shown)
-    )
+    print(f"{'list':13}{'optimizer':14}{'type':10}{'time':8}{'us':>9}{'of copy':>9}", *(f"{name:>24}" for name in ARMS))
     rows = []
     for list_name, dtype, optimizer in itertools.product(options.lists, options.dtypes, [*options.optimizers, "graph"]):
         name, settings = OPTIMIZERS.get(optimizer, ("Adam", {"capturable": True} if device.type == "cuda" else {}))
-        variants = [variant for variant in shown if (variant, name) != ("fused", "RMSprop")]
-        groups = tensors(LISTS[list_name](), getattr(torch, dtype), device)
-        ours, steps = arms(name, settings, groups, variants)
+        shown = [arm for arm in ARMS if arm != "fused" or has_fused(name, device)]
+        shapes, kind = LISTS[list_name](), getattr(torch, dtype)
+        elements = sum(math.prod(shape) for group in shapes for shape in group)
+        copies = COPIES + MORE_IN_GRAPHS * (optimizer == "graph")
+        if copies * elements * kind.itemsize > room(device):
+            print(f"{list_name:13}{optimizer:14}{dtype:10}left out: the device has no room for it")
+            continue
+        groups = tensors(shapes, kind, device)
+        ours, steps = arms(name, settings, groups, [ARMS[arm] for arm in shown])
+        steps = {"ours": steps["ours"]} | {arm: steps[ARMS[arm]] for arm in shown}
         if optimizer == "graph":
-            # Against the eager steps of torch under the same options.
-            steps["ours"] = captured(ours, device)
+            steps = {arm: captured(step, device) for arm, step in steps.items()}
+        bandwidth = copy_bandwidth(device, clock) if elements >= LARGE else None
         rounds = measure(steps, options.seconds, clock)
         if ours.last_path != "fused":
             raise SystemExit(f"our step was not fused: {ours.last_path}")
-        elements = sum(param.numel() for group in groups for param in group["params"])
-        for kind in ("device", "host"):
-            times = [{arm: both[kind] for arm, both in one.items()} for one in rounds]
+        for which in ("device", "host"):
+            times = [{arm: both[which] for arm, both in one.items()} for one in rounds]
             micros = statistics.median(one["ours"] for one in times) * 1e6
-            share = moved(ours) / (micros * 1e-6) / bandwidth if kind == "device" and elements >= LARGE else None
-            ratios = compare(times, variants)
-            cells = [text(*ratios[arm]) if arm in ratios else missing(arm, name) for arm in shown]
+            share = moved(ours) / (micros * 1e-6) / bandwidth if which == "device" and bandwidth else None
+            ratios = compare(times, shown)
+            cells = [text(*ratios[arm]) if arm in ratios else "none in torch" for arm in ARMS]
             of_copy = "" if share is None else f"{share:.0%}"
-            line = f"{list_name:13}{optimizer:14}{dtype:10}{kind:8}{micros:9.1f}{of_copy:>9}"
+            line = f"{list_name:13}{optimizer:14}{dtype:10}{which:8}{micros:9.1f}{of_copy:>9}"
             print(line, *(f"{cell:>24}" for cell in cells), flush=True)
             for against, (low, median, high) in ratios.items():
-                row = {"list": list_name, "optimizer": optimizer, "dtype": dtype, "time": kind, "against": against}
+                row = {"list": list_name, "optimizer": optimizer, "dtype": dtype, "time": which, "against": against}
                 row |= {"ours_us": f"{micros:.1f}", "of_copy": "" if share is None else f"{share:.3f}"}
                 row |= {"ratio": f"{median:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}", "rounds": len(rounds)}
                 rows.append(row)
-        del ours, steps, groups
+        del ours, steps, groups  # the next arms need the memory
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    if options.record:
+    if options.record and rows:
         records.write("-gpu", about, rows)
 
 

@@ -1,7 +1,8 @@
 """Tests on a CUDA device: `make test-gpu`, from an installed wheel.
 
-Elsewhere they are skipped. With TORCHPACE_TEST_DEVICE=cpu those that need nothing of CUDA itself run on the CPU, or on
-the GPU that a build with the feature `simulated` has there (`make test-simulated`).
+No GPU has run them yet, and no figure of one is recorded. Elsewhere they are skipped. With TORCHPACE_TEST_DEVICE=cpu
+those that need nothing of CUDA itself run on the CPU, or on the GPU that a build with the feature `simulated` has there
+(`make test-simulated`).
 """
 
 import inspect

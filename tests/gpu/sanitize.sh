@@ -10,5 +10,5 @@ for tool in memcheck racecheck; do
     # torch's allocator hands out parts of larger blocks, past whose ends nothing would be seen.
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" \
         --error-exitcode 1 "${1:-python3}" -m pytest -q -x -p no:cacheprovider \
-        tests/gpu/test_gpu_table.py tests/gpu/test_gpu_clipping.py -k "layouts or counts or skip or settings"
+        tests/gpu/test_gpu_table.py tests/gpu/test_gpu_clipping.py -k "(layouts or counts or skip or settings) and not as_near"
 done

@@ -75,7 +75,7 @@ def test_counts_on_the_device(case, option, device, needs):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("case", cases.CASES, ids=str)
 def test_counts_on_the_device_are_as_near_to_the_rule_as_torch(case, dtype, device, needs):
-    """As for the CPU in tests/optim/test_numbers.py: the error is at most 1.1 times that of torch's single-tensor code."""
+    """As for the CPU in tests/optim/test_numbers.py: at most 1.1 times the error of torch's single-tensor code."""
     needs(case.optimizer, "fused")
     # Squares of larger ones overflow in float16, in torch's code and in ours.
     start, *grads = [[value.clamp(-2, 2) for value in draw(dtype, step)] for step in range(1 + STEPS)]
@@ -204,7 +204,7 @@ def test_more_settings_than_a_launch_takes(device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("case", [case for case in cases.CASES if case.optimizer != "Adagrad"], ids=str)
+@pytest.mark.parametrize("case", cases.CASES, ids=str)
 def test_a_learning_rate_on_the_device(case, dtype, device):
     values, grads = draw(torch.float64, 0), [draw(torch.float64, 1 + step) for step in range(3)]
     ends = []
