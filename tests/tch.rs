@@ -1,12 +1,17 @@
 //! The Rust face against tch's own optimizers and against the Python package.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+#[path = "tch/files.rs"]
+mod files;
+#[path = "tch/inputs.rs"]
+mod inputs;
+
 use std::path::Path;
 use std::process::Command;
 
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
-use torchpace::schedule::{Cosine, Mode, Plateau, Ramp, Schedule, ThresholdMode, Warmup};
+use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
 use torchpace::tch::{Adagrad, Adam, AdamW, Error, Group, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
@@ -206,17 +211,7 @@ fn a_plateau_wants_a_metric_where_the_rate_depends_on_it() {
     let weight = leaf(&[1.0]);
     let group = Group::new(named(&[("weight", &weight)]), 1.0, Sgd::default());
     let mut optimizer = Sgd::build_groups(vec![group]).unwrap();
-    let plateau = Plateau {
-        factor: 0.5,
-        patience: 0.0,
-        mode: Mode::Min,
-        threshold: 0.0,
-        threshold_mode: ThresholdMode::Relative,
-        cooldown: 0.0,
-        floor: 0.0,
-        ceiling: 1.0,
-        raises: false,
-    };
+    let plateau = Plateau { factor: 0.5, patience: 0.0, ..Plateau::default() };
     let warmup = Schedule::new(Warmup { steps: 2.0, start: 0.0, shape: Ramp::Linear }).unwrap();
     let rate = warmup.then(&Schedule::new(plateau).unwrap(), None).unwrap();
     optimizer.set_schedule(&rate).unwrap();

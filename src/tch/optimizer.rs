@@ -210,7 +210,8 @@ impl Optimizer {
     }
 
     /// Adds a group of parameters, with options of the same kind as the other groups'. Its parameters count their own
-    /// steps, and its schedules, if it is to have any, begin when they are set.
+    /// steps, and its schedules, if it is to have any, begin when they are set. Variables that come to a store later go by
+    /// the number of their group, be it this one's.
     ///
     /// ```
     /// use tch::{Device, Kind, Tensor};
@@ -524,22 +525,12 @@ impl Optimizer {
     ///
     /// ```
     /// use tch::{Device, nn};
-    /// use torchpace::schedule::{Mode, Plateau, Schedule, ThresholdMode};
+    /// use torchpace::schedule::{Plateau, Schedule};
     ///
     /// let store = nn::VarStore::new(Device::Cpu);
     /// let _weight = store.root().ones("weight", &[4]);
     /// let mut optimizer = torchpace::tch::Sgd::default().build(&store, 0.1)?;
-    /// let plateau = Plateau {
-    ///     factor: 0.5,
-    ///     patience: 1.0,
-    ///     mode: Mode::Min,
-    ///     threshold: 0.0,
-    ///     threshold_mode: ThresholdMode::Relative,
-    ///     cooldown: 0.0,
-    ///     floor: 0.0,
-    ///     ceiling: 1.0,
-    ///     raises: false,
-    /// };
+    /// let plateau = Plateau { factor: 0.5, patience: 1.0, ..Plateau::default() };
     /// optimizer.set_schedule(&Schedule::new(plateau)?)?;
     /// for loss in [1.0, 1.0, 1.0] {
     ///     optimizer.advance_with(loss)?;
