@@ -167,8 +167,9 @@ bench: $(INSTALLED) $(ENV)/.extra-demo
 	cargo bench --locked --no-default-features --bench sweep
 	$(if $(HAS_TCH),$(MAKE) bench-tch)
 
+# The Rust face against tch's own optimizers. With RECORD=1 the rows are written to benches/record.
 bench-tch: $(HAS_TORCH) | tools-test
-	$(TCH) bench $(TCH_FLAGS) --bench tch
+	$(if $(RECORD),$(PY) benches/tch.py env )$(TCH) bench $(TCH_FLAGS) --bench tch
 
 ## A wheel with a portable platform tag (on Linux, zig links against an old glibc), and the sources.
 PORTABLE := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)

@@ -5,6 +5,8 @@
 mod files;
 #[path = "tch/inputs.rs"]
 mod inputs;
+#[path = "tch/readme.rs"]
+mod readme;
 
 use std::path::Path;
 use std::process::Command;

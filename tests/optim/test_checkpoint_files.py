@@ -143,7 +143,7 @@ def test_paths_that_lead_nowhere(params, good, tmp_path):
     optimizer = make(params)
     with pytest.raises(FileNotFoundError):
         checkpoint.load(optimizer, tmp_path / "none")
-    with pytest.raises(OSError, match="device|directory|denied"):
+    with pytest.raises(OSError, match=r"device|directory|denied"):
         checkpoint.load(optimizer, tmp_path)
     with pytest.raises(OSError, match="cannot be written"):
         checkpoint.save(optimizer, tmp_path / "none" / "file")
