@@ -92,6 +92,7 @@ test-nvrtc: $(HAS_TORCH) | tools-test
 test-tch: $(INSTALLED) $(ENV)/.extra-test | tools-test
 	$(TCH) test $(TCH_FLAGS) --lib --test tch -- --include-ignored
 	$(TCH) test $(TCH_FLAGS) --doc tch
+	$(TCH) run $(TCH_FLAGS) --profile test --example first
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
 	$(PY) -m pytest --ignore=tests/trainers

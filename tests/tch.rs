@@ -5,8 +5,6 @@
 mod files;
 #[path = "tch/inputs.rs"]
 mod inputs;
-#[path = "tch/readme.rs"]
-mod readme;
 
 use std::path::Path;
 use std::process::Command;
@@ -643,6 +641,13 @@ fn an_optimizer_may_go_to_another_thread() {
     let before = values(&weight)[0];
     std::thread::spawn(move || optimizer.step().map(drop).map_err(|error| error.to_string())).join().unwrap().unwrap();
     assert!(values(&weight)[0] != before);
+}
+
+#[test]
+fn the_readme_has_the_program_that_make_test_tch_runs() {
+    let (_, program) = include_str!("../examples/first.rs").split_once("\n\n").unwrap();
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("```rust\n{program}```\n")), "README.md has not the text of examples/first.rs");
 }
 
 /// A run of ten steps, as tests/turns.py does it in Python.

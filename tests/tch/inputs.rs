@@ -23,8 +23,15 @@ fn types_are_what_users_expect() {
     fn options<T: Config + Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static>() {}
     fn movable<T: std::fmt::Debug + Send + 'static>() {}
     error::<Error>();
-    (options::<Sgd>(), options::<RmsProp>(), options::<Adagrad>(), options::<Adam>(), options::<AdamW>());
-    (movable::<Optimizer>(), movable::<Group<Adam>>(), movable::<Outcome>(), movable::<Nonfinite>());
+    options::<Sgd>();
+    options::<RmsProp>();
+    options::<Adagrad>();
+    options::<Adam>();
+    options::<AdamW>();
+    movable::<Optimizer>();
+    movable::<Group<Adam>>();
+    movable::<Outcome>();
+    movable::<Nonfinite>();
 }
 
 #[test]
