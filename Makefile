@@ -92,6 +92,7 @@ test-nvrtc: $(HAS_TORCH) | tools-test
 test-tch: $(INSTALLED) $(ENV)/.extra-test | tools-test
 	$(TCH) test $(TCH_FLAGS) --lib --test tch -- --include-ignored
 	$(TCH) test $(TCH_FLAGS) --doc tch
+	$(TCH) run $(TCH_FLAGS) --profile test --example first
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
 	$(PY) -m pytest --ignore=tests/trainers
@@ -167,8 +168,9 @@ bench: $(INSTALLED) $(ENV)/.extra-demo
 	cargo bench --locked --no-default-features --bench sweep
 	$(if $(HAS_TCH),$(MAKE) bench-tch)
 
+# The Rust face against tch's own optimizers. With RECORD=1 the rows are written to benches/record.
 bench-tch: $(HAS_TORCH) | tools-test
-	$(TCH) bench $(TCH_FLAGS) --bench tch
+	$(if $(RECORD),$(PY) benches/tch.py env )$(TCH) bench $(TCH_FLAGS) --bench tch
 
 ## A wheel with a portable platform tag (on Linux, zig links against an old glibc), and the sources.
 PORTABLE := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)

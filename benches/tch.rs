@@ -2,13 +2,13 @@
 //!
 //! Criterion takes one arm after the other, so a table with turns comes first: step by step ours and theirs in turn, the
 //! median of each and their quotient. All arms check that the parameters have moved. With the environment's `RECORD` set to
-//! a file, the rows are written there.
+//! a file, the rows of the table are written there (`make bench-tch RECORD=1`: to benches/record).
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use torchpace::tch::{Adam, AdamW, Optimizer, RmsProp, Sgd};
@@ -80,6 +80,11 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
+/// A number that was 1.
+fn moved(store: &VarStore) -> f64 {
+    store.trainable_variables()[0].flatten(0, -1).double_value(&[0])
+}
+
 /// The table with turns.
 fn turns() {
     println!("{} threads; microseconds a step, median of arms in turn", tch::get_num_threads());
@@ -105,7 +110,6 @@ fn turns() {
                     left();
                 }
             }
-            let moved = |store: &VarStore| store.trainable_variables()[0].flatten(0, -1).double_value(&[0]);
             let (left, right) = (moved(&pair.ours.0), moved(&pair.theirs.0));
             assert!(left < 1.0 && (left - right).abs() < 1e-4, "{name}: {left} and {right}");
             let (ours, theirs) = (ours.split_off(3), theirs.split_off(3));
@@ -125,13 +129,19 @@ fn turns() {
 
 fn arms(criterion: &mut Criterion) {
     turns();
-    let (list, shapes) = &lists()[0];
-    for name in NAMES {
-        let mut pair = pair(name, shapes);
-        let mut group = criterion.benchmark_group(format!("{list} {name}"));
-        group.bench_function("torchpace", |bencher| bencher.iter(|| pair.ours.1.step().unwrap()));
-        group.bench_function("tch", |bencher| bencher.iter(|| pair.theirs.1.step()));
-        group.finish();
+    for (list, shapes) in lists() {
+        for name in NAMES {
+            let mut pair = pair(name, &shapes);
+            let mut group = criterion.benchmark_group(format!("{list} {name}"));
+            if shapes.len() != 500 {
+                // Steps of up to a second.
+                group.sample_size(10).sampling_mode(SamplingMode::Flat);
+            }
+            group.bench_function("torchpace", |bencher| bencher.iter(|| pair.ours.1.step().unwrap()));
+            group.bench_function("tch", |bencher| bencher.iter(|| pair.theirs.1.step()));
+            group.finish();
+            assert!(moved(&pair.ours.0) < 1.0 && moved(&pair.theirs.0) < 1.0, "{name}");
+        }
     }
 }
 

@@ -1,12 +1,17 @@
 //! The Rust face against tch's own optimizers and against the Python package.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+#[path = "tch/files.rs"]
+mod files;
+#[path = "tch/inputs.rs"]
+mod inputs;
+
 use std::path::Path;
 use std::process::Command;
 
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
-use torchpace::schedule::{Cosine, Mode, Plateau, Ramp, Schedule, ThresholdMode, Warmup};
+use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
 use torchpace::tch::{Adagrad, Adam, AdamW, Error, Group, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
@@ -162,8 +167,8 @@ fn groups_have_rates_and_options_of_their_own() {
     let (a, b) = (leaf(&[1.0, 2.0]), leaf(&[1.0, 2.0]));
     let plain = Sgd::default();
     let mut optimizer = Sgd::build_groups(vec![
-        Group { params: named(&[("a", &a)]), lr: 0.5, options: plain },
-        Group { params: named(&[("b", &b)]), lr: 0.25, options: Sgd { maximize: true, ..plain } },
+        Group::new(named(&[("a", &a)]), 0.5, plain),
+        Group::new(named(&[("b", &b)]), 0.25, Sgd { maximize: true, ..plain }),
     ])
     .unwrap();
     optimizer.backward_step(&(&a + &b).sum(Kind::Float)).unwrap();
@@ -179,9 +184,9 @@ fn groups_have_rates_and_options_of_their_own() {
 #[test]
 fn schedules_set_rates_and_other_options() {
     let weight = leaf(&[1.0]);
-    let group = |lr| Group { params: Vec::new(), lr, options: Adam::default() };
-    let first = Group { params: named(&[("weight", &weight)]), ..group(0.1) };
-    let mut optimizer = Adam::build_groups(vec![first, group(0.2)]).unwrap();
+    let empty = Group::new(named(&[]), 0.2, Adam::default());
+    let first = Group::new(named(&[("weight", &weight)]), 0.1, Adam::default());
+    let mut optimizer = Adam::build_groups(vec![first, empty]).unwrap();
     let warmup = Schedule::new(Warmup { steps: 4.0, start: 0.0, shape: Ramp::Linear }).unwrap();
     let rate = warmup.then(&cosine(10.0), None).unwrap();
     optimizer.set_schedule(&rate).unwrap();
@@ -204,19 +209,9 @@ fn schedules_set_rates_and_other_options() {
 #[test]
 fn a_plateau_wants_a_metric_where_the_rate_depends_on_it() {
     let weight = leaf(&[1.0]);
-    let group = Group { params: named(&[("weight", &weight)]), lr: 1.0, options: Sgd::default() };
+    let group = Group::new(named(&[("weight", &weight)]), 1.0, Sgd::default());
     let mut optimizer = Sgd::build_groups(vec![group]).unwrap();
-    let plateau = Plateau {
-        factor: 0.5,
-        patience: 0.0,
-        mode: Mode::Min,
-        threshold: 0.0,
-        threshold_mode: ThresholdMode::Relative,
-        cooldown: 0.0,
-        floor: 0.0,
-        ceiling: 1.0,
-        raises: false,
-    };
+    let plateau = Plateau { factor: 0.5, patience: 0.0, ..Plateau::default() };
     let warmup = Schedule::new(Warmup { steps: 2.0, start: 0.0, shape: Ramp::Linear }).unwrap();
     let rate = warmup.then(&Schedule::new(plateau).unwrap(), None).unwrap();
     optimizer.set_schedule(&rate).unwrap();
@@ -263,7 +258,7 @@ fn a_norm_that_is_not_finite() {
     ] {
         let weight = leaf(&[1.0, 2.0]);
         let options = Sgd { max_grad_norm: Some(1.0), nonfinite_norm, momentum: 0.5, ..Sgd::default() };
-        let group = Group { params: named(&[("weight", &weight)]), lr: 1.0, options };
+        let group = Group::new(named(&[("weight", &weight)]), 1.0, options);
         let mut optimizer = Sgd::build_groups(vec![group]).unwrap();
         (&weight * Tensor::from_slice(&[f32::INFINITY, 1.0])).sum(Kind::Float).backward();
         match (optimizer.step(), expected) {
@@ -299,7 +294,7 @@ fn any_layout_and_type() {
     let mut results = Vec::new();
     for layout in layouts {
         let param = layout.set_requires_grad(true);
-        let group = Group { params: named(&[("p", &param)]), lr: 0.01, options: AdamW::default() };
+        let group = Group::new(named(&[("p", &param)]), 0.01, AdamW::default());
         let mut optimizer = AdamW::build_groups(vec![group]).unwrap();
         for step in 0..5 {
             optimizer.backward_step(&loss(&[param.shallow_clone()], step)).unwrap();
@@ -316,7 +311,7 @@ fn any_layout_and_type() {
         let narrow = numbers(5, &[300], kind).set_requires_grad(true);
         let wide = narrow.detach().to_kind(Kind::Float).set_requires_grad(true);
         for param in [&narrow, &wide] {
-            let group = Group { params: named(&[("p", param)]), lr: 0.01, options: Sgd::default() };
+            let group = Group::new(named(&[("p", param)]), 0.01, Sgd::default());
             let mut optimizer = Sgd::build_groups(vec![group]).unwrap();
             (param * 3.0).sum(Kind::Float).backward();
             optimizer.step().unwrap();
@@ -330,7 +325,7 @@ fn any_layout_and_type() {
     let (complex, real) =
         (parts.view_as_complex().copy().set_requires_grad(true), parts.copy().set_requires_grad(true));
     for param in [&complex, &real] {
-        let group = Group { params: named(&[("p", param)]), lr: 0.01, options: Adagrad::default() };
+        let group = Group::new(named(&[("p", param)]), 0.01, Adagrad::default());
         let mut optimizer = Adagrad::build_groups(vec![group]).unwrap();
         let view = if param.is_complex() { param.view_as_real() } else { param.shallow_clone() };
         optimizer.backward_step(&(&view * &view).sum(Kind::Float)).unwrap();
@@ -353,7 +348,7 @@ fn a_store_that_changes_its_type() {
 #[test]
 fn autograd_notices_that_a_parameter_was_written() {
     let weight = leaf(&[1.0, 2.0]);
-    let group = Group { params: named(&[("weight", &weight)]), lr: 0.1, options: Sgd::default() };
+    let group = Group::new(named(&[("weight", &weight)]), 0.1, Sgd::default());
     let mut optimizer = Sgd::build_groups(vec![group]).unwrap();
     let loss = weight.square().sum(Kind::Float);
     loss.f_run_backward_of(&weight);
@@ -380,7 +375,7 @@ fn threads_do_not_change_the_bits() {
         tch::set_num_threads(threads);
         let param = numbers(1, &[300, 1000], Kind::Float).set_requires_grad(true);
         let options = Adam { max_grad_norm: Some(1.0), ..Adam::default() };
-        let group = Group { params: named(&[("p", &param)]), lr: 0.01, options };
+        let group = Group::new(named(&[("p", &param)]), 0.01, options);
         let mut optimizer = Adam::build_groups(vec![group]).unwrap();
         for step in 0..3 {
             // torch's own backward pass may depend on the threads.
@@ -402,9 +397,8 @@ fn threads_do_not_change_the_bits() {
 #[test]
 fn what_is_wrong_is_said_and_nothing_is_written() {
     let cpu = (Kind::Float, Device::Cpu);
-    let sgd = |params: &[(&str, &Tensor)], options: Sgd| {
-        Sgd::build_groups(vec![Group { params: named(params), lr: 0.1, options }])
-    };
+    let sgd =
+        |params: &[(&str, &Tensor)], options: Sgd| Sgd::build_groups(vec![Group::new(named(params), 0.1, options)]);
     let said = |result: Result<Optimizer, Error>| result.err().map(|error| error.to_string()).unwrap_or_default();
     let (a, b) = (leaf(&[1.0]), leaf(&[2.0]));
     let plain = Sgd::default();
@@ -433,7 +427,7 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
         "group 0: clip_value is -1, expected None or a number >= 0"
     );
     let adam = Adam { betas: [0.9, 1.0], ..Adam::default() };
-    let group = Group { params: named(&[("a", &a)]), lr: 0.1, options: adam };
+    let group = Group::new(named(&[("a", &a)]), 0.1, adam);
     assert_eq!(
         said(Adam::build_groups(vec![group])),
         "group 0: betas is [0.9, 1.0], expected two numbers >= 0 and < 1"
@@ -490,8 +484,8 @@ fn a_group_without_gradients_may_clip_otherwise() {
     let (a, b) = (leaf(&[1.0]), leaf(&[1.0]));
     let options = Sgd { max_grad_norm: Some(1.0), ..Sgd::default() };
     let mut optimizer = Sgd::build_groups(vec![
-        Group { params: named(&[("a", &a)]), lr: 0.1, options },
-        Group { params: named(&[("b", &b)]), lr: 0.1, options: Sgd::default() },
+        Group::new(named(&[("a", &a)]), 0.1, options),
+        Group::new(named(&[("b", &b)]), 0.1, Sgd::default()),
     ])
     .unwrap();
     optimizer.backward_step(&a.sum(Kind::Float)).unwrap();
@@ -507,7 +501,7 @@ fn a_group_added_later_counts_its_own_steps() {
     let (first, late) = (leaf(&[1.0, -2.0]), leaf(&[0.5]));
     let group = |name: &str, param: &Tensor, lr| {
         let options = Adam { weight_decay: 0.1, ..Adam::default() };
-        Group { params: named(&[(name, param)]), lr, options }
+        Group::new(named(&[(name, param)]), lr, options)
     };
     let mut optimizer = Adam::build_groups(vec![group("first", &first, 0.1)]).unwrap();
     for _ in 0..3 {
@@ -516,7 +510,7 @@ fn a_group_added_later_counts_its_own_steps() {
     // What is wrong changes nothing.
     let wrong = Adam::build_groups(vec![]);
     assert!(matches!(wrong, Err(Error::Empty { .. })));
-    let sgd = Group { params: named(&[("late", &late)]), lr: 0.1, options: Sgd::default() };
+    let sgd = Group::new(named(&[("late", &late)]), 0.1, Sgd::default());
     assert_eq!(
         optimizer.add_group(sgd).unwrap_err().to_string(),
         "group 1: rule is sgd, expected that of the other groups"
@@ -524,7 +518,7 @@ fn a_group_added_later_counts_its_own_steps() {
     assert!(matches!(optimizer.add_group(group("late", &late, -1.0)), Err(Error::Option { group: 1, .. })));
     assert!(matches!(optimizer.add_group(group("late", &first, 0.1)), Err(Error::Duplicate { what: "tensor", .. })));
     assert!(matches!(optimizer.add_group(group("first", &late, 0.1)), Err(Error::Duplicate { what: "name", .. })));
-    let twice = Group { params: named(&[("a", &late), ("b", &late)]), ..group("late", &late, 0.1) };
+    let twice = Group::new(named(&[("a", &late), ("b", &late)]), 0.1, Adam::default());
     assert!(matches!(optimizer.add_group(twice), Err(Error::Duplicate { what: "tensor", .. })));
     assert_eq!(optimizer.group_count(), 1);
 
@@ -589,7 +583,7 @@ fn complex_state_and_any_layout_come_back_from_a_file() {
         let (first, second) = (start.copy().set_requires_grad(true), start.copy().set_requires_grad(true));
         let make = |param: &Tensor| {
             let options = Adagrad { initial_accumulator_value: 0.5, ..Adagrad::default() };
-            Adagrad::build_groups(vec![Group { params: named(&[("p", param)]), lr: 0.1, options }]).unwrap()
+            Adagrad::build_groups(vec![Group::new(named(&[("p", param)]), 0.1, options)]).unwrap()
         };
         let step = |optimizer: &mut Optimizer, param: &Tensor| {
             optimizer.backward_step(&(param * param.conj()).abs().sum(Kind::Float)).unwrap();
@@ -611,9 +605,8 @@ fn complex_state_and_any_layout_come_back_from_a_file() {
 fn a_file_that_does_not_fit_changes_nothing() {
     let path = file("unfit");
     let (a, b) = (leaf(&[1.0, 2.0]), leaf(&[1.0, 2.0, 3.0]));
-    let make = |params: &[(&str, &Tensor)]| {
-        Adam::build_groups(vec![Group { params: named(params), lr: 0.1, options: Adam::default() }]).unwrap()
-    };
+    let make =
+        |params: &[(&str, &Tensor)]| Adam::build_groups(vec![Group::new(named(params), 0.1, Adam::default())]).unwrap();
     let mut optimizer = make(&[("a", &a)]);
     optimizer.backward_step(&a.sum(Kind::Float)).unwrap();
     optimizer.set_lr(0.7).unwrap();
@@ -630,7 +623,7 @@ fn a_file_that_does_not_fit_changes_nothing() {
     );
     assert_eq!(said(&mut make(&[("a", &b)])), "parameter \"a\": exp_avg has shape [2], expected [3]");
     assert_eq!(said(&mut make(&[("a", &a), ("b", &b)])), other("the number of parameters in group 0 is 1, expected 2"));
-    let group = Group { params: named(&[("a", &a)]), lr: 0.1, options: Sgd::default() };
+    let group = Group::new(named(&[("a", &a)]), 0.1, Sgd::default());
     assert_eq!(said(&mut Sgd::build_groups(vec![group]).unwrap()), other("rule is adam, expected sgd"));
     std::fs::write(&path, b"no safetensors").unwrap();
     assert!(said(&mut make(&[("a", &a)])).starts_with("file: the file is "));
@@ -642,12 +635,19 @@ fn a_file_that_does_not_fit_changes_nothing() {
 #[test]
 fn an_optimizer_may_go_to_another_thread() {
     let weight = leaf(&[1.0]);
-    let group = Group { params: named(&[("weight", &weight)]), lr: 0.5, options: Sgd::default() };
+    let group = Group::new(named(&[("weight", &weight)]), 0.5, Sgd::default());
     let mut optimizer = Sgd::build_groups(vec![group]).unwrap();
     grad(&[weight.shallow_clone()], 1);
     let before = values(&weight)[0];
     std::thread::spawn(move || optimizer.step().map(drop).map_err(|error| error.to_string())).join().unwrap().unwrap();
     assert!(values(&weight)[0] != before);
+}
+
+#[test]
+fn the_readme_has_the_program_that_make_test_tch_runs() {
+    let (_, program) = include_str!("../examples/first.rs").split_once("\n\n").unwrap();
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("```rust\n{program}```\n")), "README.md has not the text of examples/first.rs");
 }
 
 /// A run of ten steps, as tests/turns.py does it in Python.

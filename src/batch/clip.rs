@@ -28,6 +28,7 @@ pub struct Clip {
 /// assert!(factor(Nonfinite::Raise).is_err());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Nonfinite {
     /// As in `torch.nn.utils.clip_grad_norm_`: gradients become 0 or NaN.
     Propagate,

@@ -48,18 +48,8 @@ impl Mode {
 /// With `raises` off these are the counts of torch's `ReduceLROnPlateau`.
 ///
 /// ```
-/// use torchpace::schedule::{Memory, Mode, Plateau, ThresholdMode};
-/// let plateau = Plateau {
-///     factor: 0.5,
-///     patience: 1.0,
-///     mode: Mode::Min,
-///     threshold: 0.0,
-///     threshold_mode: ThresholdMode::Relative,
-///     cooldown: 0.0,
-///     floor: 0.1,
-///     ceiling: 1.0,
-///     raises: true,
-/// };
+/// use torchpace::schedule::{Memory, Plateau};
+/// let plateau = Plateau { factor: 0.5, patience: 1.0, floor: 0.1, ..Plateau::default() };
 /// let mut memory = Memory::new(&plateau);
 /// for metric in [1.0, 2.0, 2.0] {
 ///     plateau.observe(&mut memory, metric);
@@ -69,24 +59,41 @@ impl Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plateau {
-    /// What worse metrics multiply the scale by, and better ones divide it by, between 0 and 1.
+    /// What worse metrics multiply the scale by, and better ones divide it by, between 0 and 1 (default: 0.1).
     pub factor: f64,
-    /// The evaluations that change nothing yet, whole, not negative.
+    /// The evaluations that change nothing yet, whole, not negative (default: 10).
     pub patience: f64,
-    /// Which metrics are good.
+    /// Which metrics are good (default: small ones).
     pub mode: Mode,
-    /// By how much an evaluation has to beat the best, not negative.
+    /// By how much an evaluation has to beat the best, not negative (default: 1e-4).
     pub threshold: f64,
-    /// What the threshold is measured in.
+    /// What the threshold is measured in (default: the best metric).
     pub threshold_mode: ThresholdMode,
-    /// The evaluations after a change that do not count, whole, not negative.
+    /// The evaluations after a change that do not count, whole, not negative (default: 0).
     pub cooldown: f64,
-    /// The least scale, from 0 to 1.
+    /// The least scale, from 0 to 1 (default: 0).
     pub floor: f64,
-    /// The greatest scale, at least 1.
+    /// The greatest scale, at least 1 (default: 1).
     pub ceiling: f64,
-    /// Whether better metrics raise the rate.
+    /// Whether better metrics raise the rate (default: false).
     pub raises: bool,
+}
+
+impl Default for Plateau {
+    /// As `torch.optim.lr_scheduler.ReduceLROnPlateau` has it.
+    fn default() -> Self {
+        Self {
+            factor: 0.1,
+            patience: 10.0,
+            mode: Mode::Min,
+            threshold: 1e-4,
+            threshold_mode: ThresholdMode::Relative,
+            cooldown: 0.0,
+            floor: 0.0,
+            ceiling: 1.0,
+            raises: false,
+        }
+    }
 }
 
 reads_as_call!(Plateau, factor, patience, mode, threshold, threshold_mode, cooldown, floor, ceiling, raises);

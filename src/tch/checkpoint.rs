@@ -4,7 +4,7 @@
 //! * metadata `format` and `version`; `rule`; `param_groups`, the groups' options as JSON with the parameters' names,
 //!   or their places where they have none; here also `schedules`. Numbers that JSON lacks are strings.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use ::tch::{Kind, Tensor};
@@ -171,10 +171,11 @@ impl Reader<'_> {
         let new_tables = tables.iter().zip(&groups).map(|(table, group)| self.table(table, group));
         let mut new_tables = new_tables.collect::<Result<Vec<_>, _>>()?;
         let names = self.names(&groups)?;
+        let known: HashSet<&str> = names.iter().map(String::as_str).collect();
         let mut entries: HashMap<&str, HashMap<&str, Tensor>> = HashMap::new();
         for (key, view) in file.iter() {
             let (param, entry) = key.rsplit_once('.').unwrap_or(("", key));
-            if !names.iter().any(|name| name == param) {
+            if !known.contains(param) {
                 return Err(self.wrong(
                     format!("tensor {key:?}"),
                     "of no parameter",
@@ -205,29 +206,38 @@ impl Reader<'_> {
     /// The file's name for each parameter here, in the order of the parameters.
     fn names(&self, groups: &[Json]) -> Result<Vec<String>, Error> {
         let params = self.steps.params();
-        let mut names = vec![String::new(); params.len()];
-        for (index, group) in groups.iter().enumerate() {
+        let places: HashMap<&str, usize> = params.iter().enumerate().map(|(k, (_, name, _))| (*name, k)).collect();
+        let mut own = vec![Vec::new(); groups.len()];
+        params.iter().enumerate().for_each(|(k, (group, ..))| own[*group].push(k));
+        let mut names = vec![None; params.len()];
+        for (index, (group, own)) in groups.iter().zip(own).enumerate() {
             let listed = group["params"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let own: Vec<usize> = (0..params.len()).filter(|&k| params[k].0 == index).collect();
             if listed.len() != own.len() {
                 let name = format!("the number of parameters in group {index}");
                 return Err(self.wrong(name, listed.len(), own.len().to_string()));
             }
-            for (place, name) in listed.iter().enumerate() {
-                let param = match name {
-                    Json::String(name) => own.iter().copied().find(|&k| params[k].1 == name).ok_or_else(|| {
-                        self.wrong(format!("parameter {name:?} of group {index}"), "unknown", "one of the optimizer")
-                    })?,
+            for (listed, own) in listed.iter().zip(own) {
+                let place = || format!("parameter {listed} of group {index}");
+                let (param, name) = match listed {
+                    Json::String(name) => match places.get(name.as_str()) {
+                        Some(&param) if params[param].0 == index => (param, name.clone()),
+                        Some(&param) => {
+                            let expected = format!("in group {} as in the optimizer", params[param].0);
+                            return Err(self.wrong(place(), "there", expected));
+                        }
+                        None => return Err(self.wrong(place(), "unknown", "one of the optimizer")),
+                    },
                     // Places, where there were no names.
-                    _ => own[place],
+                    Json::Number(number) => (own, number.to_string()),
+                    _ => return Err(self.wrong(place(), "neither", "a name or a number")),
                 };
-                if !names[param].is_empty() {
-                    return Err(self.wrong(format!("parameter {name} of group {index}"), "there twice", "there once"));
+                if names[param].replace(name).is_some() {
+                    return Err(self.wrong(place(), "there twice", "there once"));
                 }
-                names[param] = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
             }
         }
-        Ok(names)
+        // As many as there are parameters, and none twice.
+        Ok(names.into_iter().flatten().collect())
     }
 
     /// A group's options, those of the file in the place of those here.

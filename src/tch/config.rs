@@ -19,15 +19,16 @@ use crate::rules;
 /// let decayed = AdamW { weight_decay: 0.1, ..AdamW::default() };
 /// let plain = AdamW { weight_decay: 0.0, ..decayed };
 /// let optimizer = AdamW::build_groups(vec![
-///     Group { params: vec![("weight".to_owned(), tensor(8))], lr: 1e-3, options: decayed },
-///     Group { params: vec![("bias".to_owned(), tensor(2))], lr: 2e-3, options: plain },
+///     Group::new([("weight", tensor(8))], 1e-3, decayed),
+///     Group::new([("bias", tensor(2))], 2e-3, plain),
 /// ])?;
 /// assert_eq!(optimizer.option(1, "weight_decay")?, 0.0);
 /// # Ok::<(), torchpace::tch::Error>(())
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Group<O> {
-    /// The parameters, each a leaf of the graph, with names that are theirs alone.
+    /// The parameters, each a leaf of the graph that requires a gradient, with names that are theirs alone.
     pub params: Vec<(String, Tensor)>,
     /// The learning rate, at least 0.
     pub lr: f64,
@@ -35,12 +36,34 @@ pub struct Group<O> {
     pub options: O,
 }
 
-/// An optimizer's options.
+impl<O> Group<O> {
+    /// A group of named parameters.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, Tensor};
+    /// use torchpace::tch::{Group, Sgd};
+    ///
+    /// let weight = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    /// let group = Group::new([("weight", weight)], 0.1, Sgd::default());
+    /// assert_eq!(group.params[0].0, "weight");
+    /// ```
+    pub fn new<N: Into<String>>(params: impl IntoIterator<Item = (N, Tensor)>, lr: f64, options: O) -> Self {
+        Self { params: params.into_iter().map(|(name, param)| (name.into(), param)).collect(), lr, options }
+    }
+}
+
+/// The options of an optimizer: [`Sgd`], [`RmsProp`], [`Adagrad`], [`Adam`] or [`AdamW`], and no other type.
+///
+/// ```
+/// use torchpace::tch::{Adam, AdamW, Config};
+/// assert_eq!(AdamW::RULE, Adam::RULE);
+/// ```
 pub trait Config {
-    /// The name of its update rule.
+    /// The name of its update rule, as checkpoints have it.
     const RULE: &'static str;
 
     /// All options but `lr`, by torch's names.
+    #[doc(hidden)]
     fn entries(&self) -> Vec<(&'static str, Value)>;
 }
 
@@ -65,6 +88,9 @@ macro_rules! config {
             pub clip_value: Option<f64>,
             /// What an infinite or NaN norm does under `max_grad_norm` (default: as in torch).
             pub nonfinite_norm: Nonfinite,
+            // Not `#[non_exhaustive]`, under which `..Default::default()` could not be written.
+            #[doc(hidden)]
+            pub __later: (),
         }
 
         impl Default for $name {
@@ -75,6 +101,7 @@ macro_rules! config {
                     max_grad_norm: None,
                     clip_value: None,
                     nonfinite_norm: Nonfinite::Propagate,
+                    __later: (),
                 }
             }
         }
@@ -118,14 +145,14 @@ macro_rules! config {
                 "use tch::{Device, Kind, Tensor};\n",
                 "use torchpace::tch::{Group, ", stringify!($name), "};\n",
                 "let weight = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);\n",
-                "let params = vec![(\"weight\".to_owned(), weight.shallow_clone())];\n",
-                "let group = Group { params, lr: 0.1, options: ", stringify!($name), "::default() };\n",
+                "let group = Group::new([(\"weight\", weight.shallow_clone())], 0.1, ", stringify!($name), "::default());\n",
                 "let mut optimizer = ", stringify!($name), "::build_groups(vec![group])?;\n",
                 "optimizer.backward_step(&weight.square().sum(tch::Kind::Float))?;\n",
                 "assert!(weight.double_value(&[0]) < 1.0);\n",
                 "# Ok::<(), torchpace::tch::Error>(())\n",
                 "```\n\n",
-                "# Errors\n\nAn option is out of its range, or a tensor is there twice or no leaf."
+                "# Errors\n\nAn option is out of its range; a name or a tensor is there twice; a tensor is no leaf, or ",
+                "requires no gradient; there is none at all."
             )]
             pub fn build_groups(groups: Vec<Group<Self>>) -> Result<Optimizer, Error> {
                 Optimizer::of_groups(groups)

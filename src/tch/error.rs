@@ -9,8 +9,7 @@ use std::path::PathBuf;
 /// use torchpace::tch::{Error, Group, Sgd};
 ///
 /// let weight = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-/// let group = Group { params: vec![("weight".to_owned(), weight)], lr: -0.1, options: Sgd::default() };
-/// let error = Sgd::build_groups(vec![group]).expect_err("a learning rate below 0");
+/// let error = Sgd::build_groups(vec![Group::new([("weight", weight)], -0.1, Sgd::default())]).expect_err("a learning rate below 0");
 /// assert!(matches!(error, Error::Option { group: 0, .. }));
 /// assert_eq!(error.to_string(), "group 0: lr is -0.1, expected a number >= 0");
 /// ```
@@ -48,6 +47,17 @@ pub enum Error {
         found: usize,
         /// The number of groups.
         count: usize,
+    },
+
+    /// A variable of a store is in a group whose number is too large.
+    #[error("parameter {name:?}: the number of its group is {found}, expected one below {limit}")]
+    GroupNumber {
+        /// The parameter's name.
+        name: String,
+        /// The group's number.
+        found: usize,
+        /// The least number that is too large.
+        limit: usize,
     },
 
     /// There is nothing to optimize.

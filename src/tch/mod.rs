@@ -35,6 +35,6 @@ mod steps;
 mod version;
 
 pub use crate::batch::Nonfinite;
-pub use config::{Adagrad, Adam, AdamW, Group, RmsProp, Sgd};
+pub use config::{Adagrad, Adam, AdamW, Config, Group, RmsProp, Sgd};
 pub use error::Error;
 pub use optimizer::{Optimizer, Outcome};

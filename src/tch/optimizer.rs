@@ -1,6 +1,6 @@
 //! An optimizer over tensors of tch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,9 @@ use super::schedules::Schedules;
 use super::steps::{AnySteps, Make};
 use crate::rules;
 use crate::schedule::Schedule;
+
+/// A store's groups are numbers, and each below one in use is made: beyond this one was meant as something else.
+const GROUPS: usize = 65_536;
 
 /// What a step has come to.
 ///
@@ -75,16 +78,59 @@ pub struct Optimizer {
     store: Option<(Arc<Mutex<Variables>>, usize)>,
     /// torch's own optimizer of the same tensors, the one way in tch to take gradients away.
     grads: COptimizer,
-    /// The names of the parameters by name and by tensor.
-    known: (HashMap<String, ()>, HashMap<usize, String>),
+    known: Known,
     norm: Option<f64>,
+}
+
+/// The parameters that are there.
+#[derive(Default)]
+struct Known {
+    names: HashSet<String>,
+    /// Their names by their [`identity`].
+    tensors: HashMap<usize, String>,
+}
+
+impl Known {
+    /// That there is none of this name, nor this tensor.
+    fn check(&self, name: &str, param: &Tensor) -> Result<(), Error> {
+        let twice = |what, other: &str| Error::Duplicate { name: name.to_owned(), what, other: other.to_owned() };
+        if let Some(other) = self.tensors.get(&identity(param)) {
+            return Err(twice("tensor", other));
+        }
+        if self.names.contains(name) { Err(twice("name", name)) } else { Ok(()) }
+    }
+
+    fn add(&mut self, name: &str, param: &Tensor) {
+        self.names.insert(name.to_owned());
+        self.tensors.insert(identity(param), name.to_owned());
+    }
+}
+
+/// That a tensor can be a parameter.
+fn check_param(name: &str, param: &Tensor) -> Result<(), Error> {
+    let refuse = |found: &str, expected| {
+        Err(Error::Tensor { name: name.to_owned(), tensor: "param", found: found.to_owned(), expected })
+    };
+    if !tensor_is_there(param) {
+        return refuse("undefined", "a tensor");
+    }
+    if !param.f_is_floating_point()? && !param.f_is_complex()? {
+        return refuse(&format!("of kind {:?}", param.f_kind()?), "a floating-point or complex tensor");
+    }
+    if !param.f_is_leaf()? {
+        return refuse("the result of an operation", "a leaf of the graph");
+    }
+    if param.f_is_inference()? {
+        return refuse("an inference tensor", "one that autograd follows");
+    }
+    Ok(())
 }
 
 impl Optimizer {
     fn new(rule: &str, tables: Vec<Table>) -> Result<Self, Error> {
         let grads = ::tch::nn::Sgd::default().build_copt(0.0)?;
         let steps = rules::visit(rule, Make)?;
-        let (schedules, known) = (Schedules::default(), (HashMap::new(), HashMap::new()));
+        let (schedules, known) = (Schedules::default(), Known::default());
         Ok(Self { steps, tables, schedules, store: None, grads, known, norm: None })
     }
 
@@ -97,7 +143,7 @@ impl Optimizer {
         for (index, group) in groups.into_iter().enumerate() {
             optimizer.add_all(index, group.params)?;
         }
-        if optimizer.known.0.is_empty() {
+        if optimizer.known.names.is_empty() {
             return Err(Error::Empty { what: "parameters" });
         }
         Ok(optimizer)
@@ -122,6 +168,11 @@ impl Optimizer {
             variables.named_variables.iter().map(|(name, tensor)| (identity(tensor), name)).collect();
         for (index, variable) in variables.trainable_variables.iter().enumerate().skip(from) {
             let name = names.get(&identity(&variable.tensor)).map_or_else(|| index.to_string(), ToString::to_string);
+            check_param(&name, &variable.tensor)?;
+            self.known.check(&name, &variable.tensor)?;
+            if variable.group >= GROUPS {
+                return Err(Error::GroupNumber { name, found: variable.group, limit: GROUPS });
+            }
             while self.tables.len() <= variable.group {
                 // As in tch, one like the first; its schedules too.
                 let group = self.tables.len();
@@ -136,60 +187,38 @@ impl Optimizer {
 
     /// Takes up parameters of a group: all or none.
     fn add_all(&mut self, group: usize, params: Vec<(String, Tensor)>) -> Result<(), Error> {
-        for (k, (name, param)) in params.iter().enumerate() {
-            self.check(name, param)?;
-            let before = &params[..k];
-            if before.iter().any(|(other, _)| other == name) {
-                return Err(Error::Duplicate { other: name.clone(), name: name.clone(), what: "name" });
+        let mut new = Known::default();
+        for (name, param) in &params {
+            check_param(name, param)?;
+            if !param.requires_grad() {
+                let (name, found) = (name.clone(), "one that requires no gradient".to_owned());
+                return Err(Error::Tensor { name, tensor: "param", found, expected: "one that does" });
             }
-            if let Some((other, _)) = before.iter().find(|(_, other)| identity(other) == identity(param)) {
-                return Err(Error::Duplicate { name: name.clone(), what: "tensor", other: other.clone() });
-            }
+            self.known.check(name, param)?;
+            new.check(name, param)?;
+            new.add(name, param);
         }
         params.into_iter().try_for_each(|(name, param)| self.add(group, name, param))
     }
 
-    /// Whether a parameter can be taken up.
-    fn check(&self, name: &str, param: &Tensor) -> Result<(), Error> {
-        let refuse = |name: &str, found: &str, expected| {
-            Err(Error::Tensor { name: name.to_owned(), tensor: "param", found: found.to_owned(), expected })
-        };
-        if !tensor_is_there(param) {
-            return refuse(name, "undefined", "a tensor");
-        }
-        if !param.f_is_leaf()? {
-            return refuse(name, "the result of an operation", "a leaf of the graph");
-        }
-        if param.f_is_inference()? {
-            return refuse(name, "an inference tensor", "one that autograd follows");
-        }
-        if self.known.0.contains_key(name) {
-            return Err(Error::Duplicate { other: name.to_owned(), name: name.to_owned(), what: "name" });
-        }
-        if let Some(other) = self.known.1.get(&identity(param)) {
-            return Err(Error::Duplicate { name: name.to_owned(), what: "tensor", other: other.clone() });
-        }
-        Ok(())
-    }
-
+    /// Takes up a parameter that was checked.
     fn add(&mut self, group: usize, name: String, param: Tensor) -> Result<(), Error> {
-        self.check(&name, &param)?;
         self.grads.add_parameters(&param, 0)?;
-        self.known.0.insert(name.clone(), ());
-        self.known.1.insert(identity(&param), name.clone());
+        self.known.add(&name, &param);
         self.steps.add(group, name, param);
         Ok(())
     }
 
     /// Adds a group of parameters, with options of the same kind as the other groups'. Its parameters count their own
-    /// steps, and its schedules, if it is to have any, begin when they are set.
+    /// steps, and its schedules, if it is to have any, begin when they are set. Variables that come to a store later go by
+    /// the number of their group, be it this one's.
     ///
     /// ```
     /// use tch::{Device, Kind, Tensor};
     /// use torchpace::tch::{Group, Sgd};
     ///
     /// let tensor = || Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-    /// let group = |name: &str, lr| Group { params: vec![(name.to_owned(), tensor())], lr, options: Sgd::default() };
+    /// let group = |name, lr| Group::new([(name, tensor())], lr, Sgd::default());
     /// let mut optimizer = Sgd::build_groups(vec![group("weight", 0.1)])?;
     /// optimizer.add_group(group("head", 0.01))?;
     /// assert_eq!((optimizer.group_count(), optimizer.lr(1)?), (2, 0.01));
@@ -231,7 +260,7 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// A tensor is none that can be stepped on (sparse, on another device than its parameter, of another shape than its parameter, sharing
+    /// A tensor is none that can be stepped on (sparse, on another device or of another shape than its parameter, sharing
     /// memory with another); groups differ in an option that is one for all; the norm of the gradients is not finite
     /// under [`Nonfinite::Raise`](super::Nonfinite::Raise). Nothing was written then.
     pub fn step(&mut self) -> Result<Outcome, Error> {
@@ -496,22 +525,12 @@ impl Optimizer {
     ///
     /// ```
     /// use tch::{Device, nn};
-    /// use torchpace::schedule::{Mode, Plateau, Schedule, ThresholdMode};
+    /// use torchpace::schedule::{Plateau, Schedule};
     ///
     /// let store = nn::VarStore::new(Device::Cpu);
     /// let _weight = store.root().ones("weight", &[4]);
     /// let mut optimizer = torchpace::tch::Sgd::default().build(&store, 0.1)?;
-    /// let plateau = Plateau {
-    ///     factor: 0.5,
-    ///     patience: 1.0,
-    ///     mode: Mode::Min,
-    ///     threshold: 0.0,
-    ///     threshold_mode: ThresholdMode::Relative,
-    ///     cooldown: 0.0,
-    ///     floor: 0.0,
-    ///     ceiling: 1.0,
-    ///     raises: false,
-    /// };
+    /// let plateau = Plateau { factor: 0.5, patience: 1.0, ..Plateau::default() };
     /// optimizer.set_schedule(&Schedule::new(plateau)?)?;
     /// for loss in [1.0, 1.0, 1.0] {
     ///     optimizer.advance_with(loss)?;

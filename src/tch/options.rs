@@ -119,7 +119,8 @@ impl Table {
     /// Where a number of this name is: `lr`, `momentum`, `betas[0]`.
     pub fn place(&self, name: &str) -> Result<Place, Error> {
         let (option, index) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
-            Some((option, index)) => (option, index.parse::<usize>().ok().filter(|&index| index < 2)),
+            // One name for each: a schedule takes the place of the one of the same name.
+            Some((option, index)) => (option, ["0", "1"].iter().position(|&one| one == index)),
             None => (name, None),
         };
         let entry = self.entries.iter().position(|entry| entry.0 == option);

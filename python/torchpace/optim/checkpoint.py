@@ -8,6 +8,7 @@ groups' options as JSON in its metadata. Parameters go by their names where the 
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -35,6 +36,7 @@ def save(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: it is another optimizer, or an option is of a type that has no place in the file.
+        OSError: the file cannot be written.
         ImportError: safetensors is missing.
 
     Example:
@@ -54,6 +56,8 @@ def save(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
     """
     rule = _rule(optimizer)
     safetensors = _safetensors()
+    from safetensors import SafetensorError
+
     names = _names(optimizer)
     tensors, groups = {}, []
     for index, group in enumerate(optimizer.param_groups):
@@ -71,6 +75,8 @@ def save(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
     try:
         safetensors.save_file(tensors, beside, {**_FORMAT, "rule": rule, "param_groups": json.dumps(groups)})
         beside.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -79,7 +85,7 @@ def load(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
     """Go on from a file of `save` or of `torchpace::tch::Optimizer::save`, through the optimizer's `load_state_dict`.
 
     Parameters are found by name; where the file or the optimizer has none, by their order in each group. Options that
-    the file lacks stay.
+    the file lacks stay; state that it lacks is missed by the next step.
 
     Args:
         optimizer: of the same class, with the same groups.
@@ -87,7 +93,9 @@ def load(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: it is no optimizer of `torchpace.optim`.
-        ValueError: the file is of another optimizer, other groups, parameters or shapes; nothing has changed then.
+        ValueError: the file is of another optimizer, other groups, parameters or shapes, or an option is of another
+            type or out of its range; nothing has changed then.
+        OSError: the file cannot be read.
         ImportError: safetensors is missing.
     """
     rule = _rule(optimizer)
@@ -95,9 +103,7 @@ def load(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
     for key, expected in {**_FORMAT, "rule": rule}.items():
         if metadata.get(key) != expected:
             raise ValueError(f"{path}: {key} is {metadata.get(key)!r}, expected {expected!r}")
-    groups = json.loads(metadata["param_groups"])
-    if len(groups) != len(optimizer.param_groups):
-        raise ValueError(f"{path}: there are {len(groups)} groups, expected {len(optimizer.param_groups)}")
+    groups = _groups(path, metadata, len(optimizer.param_groups))
     entries: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         param, _, entry = key.rpartition(".")
@@ -107,14 +113,18 @@ def load(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
     for index, (group, old, new) in enumerate(
         zip(optimizer.param_groups, state_dict["param_groups"], groups, strict=True)
     ):
-        listed = _listed(f"{path}: group {index}", group, new.pop("params"))
+        at = f"{path}: group {index}"
+        listed = _listed(at, group, new.pop("params"))
         for place, param, name in zip(old["params"], group["params"], listed, strict=True):
             found = entries.pop(str(name), None)
             if found is not None:
                 state[place] = {
                     entry: _whole(f"{path}: {name}.{entry}", entry, value, param) for entry, value in found.items()
                 }
-        old.update({name: _like(old.get(name), _number(value)) for name, value in new.items()})
+        new = {name: _number(value) for name, value in new.items()}
+        read = {name: _like(f"{at}: {name}", old.get(name), value) for name, value in new.items()}
+        _check_ranges(at, optimizer, new)
+        old.update(read)
     if entries:
         raise ValueError(f"{path}: there is state of {sorted(entries)}, expected that of parameters in its groups")
     optimizer.load_state_dict({**state_dict, "state": state})
@@ -145,6 +155,22 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tenso
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from error
+
+
+def _groups(path: str | os.PathLike[str], metadata: dict[str, str], count: int) -> list[dict[str, Any]]:
+    """The file's groups, each with a list of parameters."""
+    try:
+        groups = json.loads(metadata.get("param_groups", ""))
+    except ValueError as error:
+        raise ValueError(f"{path}: param_groups is no JSON: {error}") from error
+    if not isinstance(groups, list):
+        raise ValueError(f"{path}: param_groups is of type {type(groups).__name__}, expected a list")
+    if len(groups) != count:
+        raise ValueError(f"{path}: there are {len(groups)} groups, expected {count}")
+    for index, group in enumerate(groups):
+        if not isinstance(group, dict) or not isinstance(group.get("params"), list):
+            raise ValueError(f"{path}: group {index} is {group!r}, expected options and a list of params")
+    return groups
 
 
 def _names(optimizer: Optimizer) -> dict[int, str | int]:
@@ -204,10 +230,28 @@ def _number(value: Any) -> Any:
     return float(value) if value in ("inf", "-inf", "nan") else value
 
 
-def _like(old: Any, value: Any) -> Any:
-    """A value of the type that the option has."""
-    if isinstance(old, Tensor):
-        return torch.full_like(old, value)
-    if isinstance(old, tuple) and isinstance(value, list):
-        return tuple(_like(before, item) for before, item in zip(old, value, strict=True))
-    return value
+def _like(place: str, old: Any, value: Any) -> Any:
+    """A value of the type that the option has; None is for `_check_ranges` to judge."""
+    if value is None:
+        return None
+    if isinstance(old, tuple):
+        if not isinstance(value, list) or len(value) != len(old):
+            raise ValueError(f"{place} is {value!r}, expected a list of {len(old)}")
+        return tuple(_like(place, before, item) for before, item in zip(old, value, strict=True))
+    number = isinstance(old, (int, float, Tensor)) and not isinstance(old, bool)
+    if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise ValueError(f"{place} is {value!r}, expected a number")
+    if isinstance(old, bool) and not isinstance(value, bool):
+        raise ValueError(f"{place} is {value!r}, expected a flag")
+    return torch.full_like(old, value) if isinstance(old, Tensor) else value
+
+
+def _check_ranges(place: str, optimizer: Optimizer, options: dict[str, Any]) -> None:
+    """That a new optimizer takes the options: the constructor has the checks."""
+    own = next(base for base in type(optimizer).__mro__ if base.__module__.startswith("torchpace.optim."))
+    taken = inspect.signature(own).parameters
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    try:
+        own([torch.empty(0)], **{name: value for name, value in known.items() if name in taken})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from error
