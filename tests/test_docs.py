@@ -22,14 +22,6 @@ def test_the_readmes_examples_run():
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_the_readmes_rust_is_an_example_that_cargo_runs():
-    (block,) = re.findall(r"```rust\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    module = (ROOT / "src/tch/mod.rs").read_text()
-    (example,) = re.findall(r"//! ```\n(.*?)//! ```", module, flags=re.DOTALL)
-    shown = [line.removeprefix("//!").removeprefix(" ") for line in example.splitlines()]
-    assert block.splitlines() == [line for line in shown if not line.startswith("# ")]
-
-
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_docstring_is_complete_and_its_example_runs(name):
     cls = getattr(optim, name)
