@@ -1,8 +1,9 @@
 //! A step of a Python optimizer: from `param_groups` and `state` to a batch.
 
+mod gpus;
+
 use core::cell::Cell;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -17,11 +18,9 @@ use super::options::{GroupOptions, describe_type};
 use super::plan::{AnySteps, Path, Stop};
 use super::state::{Found, Table};
 use super::torch::Torch;
-use crate::batch::{Clip, Nonfinite};
-use crate::cuda::launch::Norm;
+use crate::batch::Clip;
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::Device;
 
 /// What one step is called with.
 pub struct Call<'py> {
@@ -203,13 +202,6 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         Err(Stop::Torch("its tensors change while the step looks at them".to_owned()))
     }
 
-    /// Whether a parameter is on a GPU, or an option is about one.
-    fn concerns_gpus(&self) -> bool {
-        let mut groups = self.groups.iter().flatten();
-        self.drives.iter().any(|drive| drive.is_used && drive.gpu.is_some())
-            || groups.any(|known| known.capturable == Some(true) || known.lr.is_some())
-    }
-
     /// Finds the device of each parameter. May run Python code where one is new.
     fn route(&mut self, call: &Call<'_>) -> Result<(), Stop> {
         self.drives.iter_mut().for_each(|drive| drive.is_used = false);
@@ -228,70 +220,6 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             self.drives[member.drive].is_used = true;
         }
         Ok(())
-    }
-
-    /// Gives the GPUs what this step is called with; a path if there is nothing more to do. May run Python code.
-    fn see_to_gpus(
-        &mut self,
-        call: &Call<'_>,
-        scaling: &mut Scaling<'_>,
-        clip: Clip,
-        grad_norm: &mut Option<Py<PyAny>>,
-    ) -> Result<Option<Path>, Stop> {
-        *grad_norm = None;
-        let Self { groups, members, drives, .. } = self;
-        for drive in drives.iter_mut().filter(|drive| drive.is_used && !drive.has_begun) {
-            drive.has_begun = true;
-            if let Some(gpu) = &mut drive.gpu {
-                gpu.begin(call.py)?;
-            }
-        }
-        let is_captured =
-            drives.iter().any(|drive| drive.is_used && drive.gpu.as_ref().is_some_and(|gpu| gpu.is_captured));
-        let (mut on_cpu, mut counted_by_host, mut new_uncounted) = (false, false, false);
-        for member in members.iter().filter(|member| member.active) {
-            let Some(known) = &groups[member.group] else { continue };
-            check_for_gpu(call, member, known, is_captured)?;
-            on_cpu |= member.device() == Device::Cpu;
-            counted_by_host |= member.is_host_counted();
-            counted_by_host |= R::COUNTED && member.fresh && !known.counts_on_device;
-            new_uncounted |= !R::COUNTED && member.fresh;
-        }
-        let host_decides = on_cpu || counted_by_host || new_uncounted;
-        // Else a step that is to be skipped raises for its norm.
-        let raises = clip.max_norm.is_some() && clip.nonfinite == Nonfinite::Raise;
-        if let Some(found_inf) = scaling.found_inf.filter(|_| host_decides || raises) {
-            if is_captured {
-                return Err(Error::Captured { what: "found_inf, which the host has to know here," }.into());
-            }
-            if found_inf.call_method0(intern!(call.py, "item"))?.is_truthy()? {
-                return Ok(Some(Path::Skipped("the GradScaler found a gradient that is not finite".to_owned())));
-            }
-            scaling.found_inf = None;
-        }
-        if on_cpu && scaling.grad_scale.is_some() && scaling.unscale.is_none() {
-            return Err(Stop::Torch("a GradScaler unscales in the step, on another device".to_owned()));
-        }
-        let used = drives.iter().filter(|drive| drive.is_used).count();
-        let undecided = match clip.nonfinite {
-            Nonfinite::Propagate => false,
-            Nonfinite::Skip => host_decides,
-            Nonfinite::Raise => true,
-        };
-        let on_device = clip.max_norm.is_some() && call.norm.get().is_none() && used == 1 && !on_cpu && !undecided;
-        for gpu in drives.iter_mut().filter(|drive| drive.is_used).filter_map(|drive| drive.gpu.as_mut()) {
-            gpu.scale_by(call.torch, scaling.grad_scale, scaling.found_inf)?;
-            gpu.set_norm(if on_device {
-                let (tensor, at) = gpu.new_number(call.py)?;
-                *grad_norm = Some(tensor);
-                Norm::OnDevice(clip, Some(at))
-            } else if clip.max_norm.is_some() && call.norm.get().is_none() {
-                Norm::ForHost
-            } else {
-                Norm::Unwanted
-            });
-        }
-        Ok(None)
     }
 
     /// Looks up parameters, gradients and options. May run Python code.
@@ -470,40 +398,6 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             self.written = None;
         }
         written.unwrap_or(Ok(()))
-    }
-}
-
-/// That a step of this parameter can be put on a GPU, or on the CPU beside one.
-fn check_for_gpu<R, const S: usize>(
-    call: &Call<'_>,
-    member: &Member<S>,
-    known: &KnownGroup<R>,
-    is_captured: bool,
-) -> Result<(), Stop> {
-    let place = || place(call, member.group, member.index);
-    let device = member.device();
-    if known.capturable == Some(true) && (device == Device::Cpu || member.is_host_counted()) {
-        return Err(Stop::Torch(format!("{} has capturable=True, and it or its step count is on the CPU", place())));
-    }
-    if known.lr.as_ref().is_some_and(|lr| lr.1 != device) {
-        return Err(Stop::Torch(format!("{} and its lr are on unlike devices", place())));
-    }
-    if is_captured && known.capturable == Some(false) {
-        let class = call.optimizer_class()?;
-        return Err(Stop::Error(PyRuntimeError::new_err(format!(
-            "Attempting CUDA graph capture of step() for an instance of {class} but param_groups' capturable is False."
-        ))));
-    }
-    if is_captured && member.fresh {
-        return Err(Error::Captured { what: "the first step of a parameter, which makes its state," }.into());
-    }
-    Ok(())
-}
-
-impl Call<'_> {
-    /// The name of the optimizer's class.
-    fn optimizer_class(&self) -> PyResult<String> {
-        self.new_state.getattr("__self__")?.get_type().name().map(|name| name.to_string())
     }
 }
 
