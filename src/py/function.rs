@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use super::options::describe_type;
+use super::describe::describe_type;
 use crate::schedule::{Call, Function};
 
 thread_local! {

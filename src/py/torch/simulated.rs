@@ -1,18 +1,19 @@
 //! A GPU for tests, whose memory is the host's.
 
-#[path = "../../tests/cuda/device.rs"]
+#[path = "../../../tests/cuda/device.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, unsafe_code, clippy::unwrap_used, clippy::panic)]
 mod device;
-#[path = "../../tests/cuda/host.rs"]
+#[path = "../../../tests/cuda/host.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod host;
 
 use crate::cuda::gpu::Gpu;
 use crate::error::Error;
+use crate::tensor::Device;
 
-/// Whether a tensor of the CPU counts as one of the GPU: numbers, and so step counts, only if the environment says so.
-pub fn is_on_gpu(ndim: i32) -> bool {
-    ndim > 0 || is_set("TORCHPACE_SIMULATED_NUMBERS")
+/// Where a tensor of the CPU counts as being: on the GPU; numbers, and so step counts, only if the environment says so.
+pub fn device_of(ndim: usize) -> Device {
+    if ndim > 0 || is_set("TORCHPACE_SIMULATED_NUMBERS") { Device::Cuda(0) } else { Device::Cpu }
 }
 
 /// The GPU.

@@ -3,10 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
-use super::options::GroupOptions;
-use super::plan::Stop;
+use super::super::end::Stop;
+use super::super::options::GroupOptions;
+use super::super::torch::Tensor;
 use super::state::{Keys, each_item};
-use super::torch::Tensor;
 use crate::batch::{Clip, Group};
 use crate::rule::{Options, Rule};
 use crate::tensor::Device;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use super::gpu::{self, DeviceMemory};
-use super::plan::Stop;
-use super::torch::Torch;
+use super::super::end::Stop;
+use super::super::torch::Torch;
+use super::super::torch::device::{self, DeviceMemory};
 use crate::batch::{Kept, Ready};
 use crate::cuda::device::Stream;
 use crate::cuda::gpu::Gpu;
@@ -50,10 +50,10 @@ impl<R, const C: usize, const S: usize> Drive<R, C, S> {
     /// # Errors
     ///
     /// In words why it is left to torch.
-    pub fn new(py: Python<'_>, device: Device) -> Result<Self, Stop> {
-        let gpu = match device {
+    pub fn new(py: Python<'_>, place: Device) -> Result<Self, Stop> {
+        let gpu = match place {
             Device::Cuda(index) => {
-                let gpu = gpu::find(py, index)?.map_err(Stop::Torch)?;
+                let gpu = device::find(py, index)?.map_err(Stop::Torch)?;
                 let call = Call { stream: Stream(0), grad_scale: None, found_inf: None, norm: Norm::Unwanted };
                 Some(OnGpu {
                     index,
@@ -67,7 +67,7 @@ impl<R, const C: usize, const S: usize> Drive<R, C, S> {
             }
             Device::Cpu | Device::Other(_) => None,
         };
-        Ok(Self { device, territory: Territory::default(), kept: None, gpu, is_used: false, has_begun: false })
+        Ok(Self { device: place, territory: Territory::default(), kept: None, gpu, is_used: false, has_begun: false })
     }
 }
 
@@ -77,7 +77,7 @@ impl<R, const S: usize> OnGpu<R, S> {
         if let Some(reason) = &self.refused {
             return Err(Stop::Torch(reason.clone()));
         }
-        let stream = gpu::stream(py, self.index)?;
+        let stream = device::stream(py, self.index)?;
         self.call = Call { stream, grad_scale: None, found_inf: None, norm: Norm::Unwanted };
         self.is_captured = self.gpu.device().is_capturing(stream)?;
         self.work.forget_captured();
@@ -98,7 +98,7 @@ impl<R, const S: usize> OnGpu<R, S> {
     }
 
     fn number(&mut self, torch: &Torch, tensor: &Bound<'_, PyAny>) -> Result<u64, Stop> {
-        let (tensor, at) = gpu::on_device(torch, tensor, self.index)?;
+        let (tensor, at) = device::on_device(torch, tensor, self.index)?;
         self.tensors.push(tensor);
         Ok(at)
     }
@@ -110,7 +110,7 @@ impl<R, const S: usize> OnGpu<R, S> {
 
     /// A number on this device that a step can write.
     pub fn new_number(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, u64)> {
-        gpu::number(py, self.index)
+        device::number(py, self.index)
     }
 
     /// Plans a step; the bytes of memory that it lacks. Where no kernels can be made it is left to torch.
@@ -122,7 +122,7 @@ impl<R, const S: usize> OnGpu<R, S> {
             Err(error @ Error::NoKernel { .. }) => {
                 let reason = error.to_string();
                 self.refused = Some(reason.clone());
-                gpu::warn(py, &reason)?;
+                device::warn(py, &reason)?;
                 Err(Stop::Torch(reason))
             }
             prepared => Ok(prepared?),
@@ -131,7 +131,7 @@ impl<R, const S: usize> OnGpu<R, S> {
 
     /// Gets memory from torch.
     pub fn allocate(&mut self, py: Python<'_>, bytes: usize) -> Result<(), Stop> {
-        let memory = gpu::allocate(py, self.index, bytes)?;
+        let memory = device::allocate(py, self.index, bytes)?;
         Ok(self.work.give(&self.gpu, self.call.stream, memory, bytes)?)
     }
 

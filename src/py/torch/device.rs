@@ -11,9 +11,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::options::describe_type;
-use super::plan::Stop;
-use super::torch::Torch;
+use super::super::describe::describe_type;
+use super::super::end::Stop;
+use super::Torch;
 use crate::cuda::device::Stream;
 use crate::cuda::gpu::Gpu;
 use crate::cuda::launch::Memory;
