@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
+
+Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
+"""What a norm that is not finite does."""
 
 OFF: dict[str, Any] = {"max_grad_norm": None, "clip_value": None, "nonfinite_norm": "propagate"}
 """The options, and what each is where nothing is clipped."""
@@ -18,11 +21,29 @@ def check(group: dict[str, Any]) -> None:
     """Raise ValueError where a clipping option of a group is out of its range."""
     for name in ("max_grad_norm", "clip_value"):
         value = group.get(name)
-        if value is not None and not (isinstance(value, (int, float)) and value >= 0 and not math.isnan(value)):
+        if value is not None and not _number(value) >= 0:
             raise ValueError(f"Invalid {name} value: {value!r}, expected None or a number >= 0")
     value = group.get("nonfinite_norm", "propagate")
-    if value not in ("propagate", "skip", "raise"):
+    if not (isinstance(value, str) and value in ("propagate", "skip", "raise")):
         raise ValueError(f"Invalid nonfinite_norm value: {value!r}, expected 'propagate', 'skip' or 'raise'")
+
+
+def plain(value: Any) -> Any:
+    """An option as every checkpoint takes it: a number is one of Python's. A tensor stays: it may change in place."""
+    if value is None or isinstance(value, (int, float, str, Tensor)):
+        return value
+    return _number(value)
+
+
+def _number(value: Any) -> float:
+    """A number of any type, NumPy's and fractions too, as a float; NaN, if it is none."""
+    try:
+        if isinstance(value, Tensor):
+            value = value.item()  # `float(value)` warns where it requires a gradient
+        # A string is none of them, though `float` reads it.
+        return float(value) if isinstance(value, (SupportsFloat, SupportsIndex)) else math.nan
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return math.nan
 
 
 def of_all(groups: list[dict[str, Any]]) -> tuple[float | None, str]:
@@ -40,7 +61,8 @@ def of_all(groups: list[dict[str, Any]]) -> tuple[float | None, str]:
                     "before: there is one for all"
                 )
     first = first or OFF
-    return first["max_grad_norm"], first["nonfinite_norm"]
+    max_norm = first["max_grad_norm"]
+    return None if max_norm is None else _number(max_norm), first["nonfinite_norm"]
 
 
 def total_norm(grads: list[Tensor]) -> Tensor:
@@ -84,10 +106,12 @@ def clipped(groups: list[dict[str, Any]], max_norm: float | None, norm: Tensor |
     before = [(param, param.grad) for group in groups for param in group["params"]]
     try:
         for group in groups:
+            value = group.get("clip_value")
+            value = None if value is None else _number(value)
             with torch.set_grad_enabled(bool(group.get("differentiable"))):
                 for param in group["params"]:
                     if param.grad is not None:
-                        param.grad = _clip(param.grad, factor, group.get("clip_value"))
+                        param.grad = _clip(param.grad, factor, value)
         yield
     finally:
         for param, grad in before:

@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
 
 
 class Adagrad(Fused, torch.optim.Adagrad):
@@ -64,6 +66,27 @@ class Adagrad(Fused, torch.optim.Adagrad):
 
     _rule = "adagrad"
     _variants = ("mean", "eps_inside")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+        mean: bool = False,
+        eps_inside: bool = False,
+    ) -> None:
+        self._construct(locals())
 
     def _new_slot(self, name: str, param: Tensor) -> Tensor:
         initial = self.defaults["initial_accumulator_value"]

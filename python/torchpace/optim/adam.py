@@ -1,8 +1,11 @@
 """Adam."""
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
 
 
 class Adam(Fused, torch.optim.Adam):
@@ -65,3 +68,24 @@ class Adam(Fused, torch.optim.Adam):
     """
 
     _rule = "adam"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+    ) -> None:
+        self._construct(locals())

@@ -1,7 +1,10 @@
 """AdamW."""
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
+from torchpace.optim._clip import Nonfinite
 from torchpace.optim.adam import Adam
 
 
@@ -57,3 +60,23 @@ class AdamW(Adam, torch.optim.AdamW):
         >>> optimizer.last_path
         'fused'
     """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+    ) -> None:
+        self._construct(locals())

@@ -1,8 +1,11 @@
 """RMSprop."""
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
 
 
 class RMSprop(Fused, torch.optim.RMSprop):
@@ -69,3 +72,24 @@ class RMSprop(Fused, torch.optim.RMSprop):
 
     _rule = "rmsprop"
     _variants = ("eps_inside",)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+        eps_inside: bool = False,
+    ) -> None:
+        self._construct(locals())

@@ -3,8 +3,11 @@
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
 
 
 class SGD(Fused, torch.optim.SGD):
@@ -69,6 +72,26 @@ class SGD(Fused, torch.optim.SGD):
 
     _rule = "sgd"
     _variants = ("averaged",)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | Tensor = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+        averaged: bool = False,
+    ) -> None:
+        self._construct(locals())
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)
