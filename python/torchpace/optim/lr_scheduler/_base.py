@@ -128,6 +128,10 @@ class LRScheduler(lr_scheduler.LRScheduler):
         """Give a group that was added what the class keeps for each, after the group `before`."""
 
 
+class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
+    """The base's old name, which programs still derive from."""
+
+
 class quiet:  # noqa: N801
     """A block in which torch does not ask for an optimizer's step before a scheduler's."""
 
