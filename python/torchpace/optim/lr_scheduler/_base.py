@@ -64,6 +64,8 @@ class LRScheduler(lr_scheduler.LRScheduler):
         [0.5]
     """
 
+    base_lrs: list[float | Tensor]
+
     _formula: ClassVar[Formula | None] = None
     """How Rust works out the learning rates; None where Python does."""
 
