@@ -77,7 +77,7 @@ class CKARecorder:
             raise ValueError(f"layers is {list(layers)}, expected each name once")
         if max_features is not None and max_features < 1:
             raise ValueError(f"max_features is {max_features}, expected at least 1")
-        self.layers = list(layers)
+        self.layers: list[str] = list(layers)
         self.steps: list[int] = []
         self._kept: dict[str, list[Tensor]] = {name: [] for name in layers}
         self._choice: dict[str, Tensor] = {}

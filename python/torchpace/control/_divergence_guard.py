@@ -113,6 +113,15 @@ class DivergenceGuard:
         ['growth', 'no descent']
     """
 
+    factor: float
+    max_retries: int
+    recover_after: int
+    lr_factor: float
+    calm_steps: int
+    steps: int
+    evaluations: int
+    rejections: int
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -149,10 +158,10 @@ class DivergenceGuard:
             _check(name, value, value >= 1, "at least 1")
         several("scaler", scaler, GradScaler)
         self.optimizer = optimizer
-        self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        self.scaler: GradScaler | None = scaler if scaler is not None and scaler.is_enabled() else None
         self.factor, self.max_retries, self.recover_after = factor, max_retries, recover_after
-        self.judge = Judge(ratio, window, rise)
-        self.scaled = Scaled(optimizer)
+        self.judge: Judge = Judge(ratio, window, rise)
+        self.scaled: Scaled = Scaled(optimizer)
         self._rise = rise
         self.lr_factor = 1.0
         self.calm_steps = self.steps = self.evaluations = self.rejections = 0

@@ -1,12 +1,12 @@
 """What theory says of learning rates, computed in Rust."""
 
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 from torchpace import _native
 
 
 def max_stable_lr(
-    lambda_max: float,
+    lambda_max: SupportsFloat,
     momentum: float = 0.0,
     dampening: float = 0.0,
     nesterov: bool = False,
@@ -55,7 +55,7 @@ def max_stable_lr(
     return _native.max_stable_lr(lambda_max, momentum, dampening, nesterov, weight_decay)
 
 
-def max_stable_lr_rmsprop(lambda_max: float, momentum: float = 0.0) -> float:
+def max_stable_lr_rmsprop(lambda_max: SupportsFloat, momentum: float = 0.0) -> float:
     r"""The learning rate below which RMSprop, or Adagrad, is stable: :math:`2 (1 + \beta) / \lambda_{max}(P^{-1} H)`.
 
     :math:`P` is the diagonal of what the step divides by, :math:`\sqrt{v} + \epsilon`, taken as constant: it changes
@@ -84,7 +84,7 @@ def max_stable_lr_rmsprop(lambda_max: float, momentum: float = 0.0) -> float:
     return _native.max_stable_lr_rmsprop(lambda_max, momentum)
 
 
-def max_stable_lr_adam(lambda_max: float, beta1: float = 0.9, decoupled_weight_decay: float = 0.0) -> float:
+def max_stable_lr_adam(lambda_max: SupportsFloat, beta1: float = 0.9, decoupled_weight_decay: float = 0.0) -> float:
     r"""The learning rate below which Adam, or AdamW, is stable.
 
     With the averaged momentum :math:`\beta_1` and AdamW's decay :math:`w`, which shrinks the parameters apart from the

@@ -19,6 +19,11 @@ class PlateauScheduler(Scheduler, ReduceLROnPlateau):
     (``mode``, ``best``, ``num_bad_epochs`` and so on) tell of the first plateau.
     """
 
+    factor: float
+    patience: int
+    cooldown: int
+    eps: float
+
     def __init__(
         self,
         schedule: Schedule,

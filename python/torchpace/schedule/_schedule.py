@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from torchpace import _native
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from torch.optim import Optimizer
+    from typing_extensions import Self
 
+    from torchpace.schedule._plateau_scheduler import PlateauScheduler
     from torchpace.schedule._scheduler import Scheduler
 
 
@@ -52,6 +54,9 @@ class Schedule:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a schedule cannot be changed: {name}")
 
+    def _made(self, core: _native.Schedule) -> Self:
+        return cast("Self", _of(core))  # what is made of a plateau contains it
+
     def __call__(self, step: float, base: float = 1.0) -> float:
         """The rate at a step.
 
@@ -64,7 +69,13 @@ class Schedule:
         """
         return self._core.lr(base, _at_least_0("step", step), [])
 
-    def __getitem__(self, steps: int | slice) -> float | npt.NDArray[np.float64]:
+    @overload
+    def __getitem__(self, steps: float) -> float: ...
+
+    @overload
+    def __getitem__(self, steps: slice) -> npt.NDArray[np.float64]: ...
+
+    def __getitem__(self, steps: float | slice) -> float | npt.NDArray[np.float64]:
         """The rates at steps, at base 1: ``s[1000:2000]`` as `values`, ``s[7]`` as ``s(7)``."""
         if not isinstance(steps, slice):
             return self(steps)
@@ -100,6 +111,12 @@ class Schedule:
             raise MemoryError(f"{count:.3g} values do not fit in memory")
         return np.frombuffer(self._core.values(base, start, math.ceil(count), step), dtype=np.float64)
 
+    @overload
+    def then(self, next: PlateauSchedule, at: float | None = None) -> PlateauSchedule: ...
+
+    @overload
+    def then(self, next: Schedule, at: float | None = None) -> Self: ...
+
     def then(self, next: Schedule, at: float | None = None) -> Schedule:
         """This schedule, and from step `at` on another, which begins with its own step 0.
 
@@ -110,21 +127,33 @@ class Schedule:
         Raises:
             ValueError: `at` is out of its range.
         """
-        return Schedule(self._core.then(_core_of("next", next), at))
+        return self._made(self._core.then(_core_of("next", next), at))
+
+    @overload
+    def __mul__(self, other: PlateauSchedule) -> PlateauSchedule: ...
+
+    @overload
+    def __mul__(self, other: Schedule | float) -> Self: ...
 
     def __mul__(self, other: Schedule | float) -> Schedule:
         """The product: the other is a factor, its rates at base 1."""
         if isinstance(other, Schedule):
-            return Schedule(self._core.times(other._core))
+            return self._made(self._core.times(other._core))
         return self.scale(other) if isinstance(other, (int, float)) else NotImplemented
 
     __rmul__ = __mul__
 
+    @overload
+    def __add__(self, other: PlateauSchedule) -> PlateauSchedule: ...
+
+    @overload
+    def __add__(self, other: Schedule) -> Self: ...
+
     def __add__(self, other: Schedule) -> Schedule:
         """The sum of the rates, both with the same base."""
-        return Schedule(self._core.plus(other._core)) if isinstance(other, Schedule) else NotImplemented
+        return self._made(self._core.plus(other._core)) if isinstance(other, Schedule) else NotImplemented
 
-    def clamp(self, low: float | None = None, high: float | None = None) -> Schedule:
+    def clamp(self, low: float | None = None, high: float | None = None) -> Self:
         """``min(max(rate, low), high)``; the bounds are rates, not in units of the base.
 
         Args:
@@ -134,9 +163,9 @@ class Schedule:
         Raises:
             ValueError: a bound is not finite, or they are in the wrong order.
         """
-        return Schedule(self._core.clamp(low, high))
+        return self._made(self._core.clamp(low, high))
 
-    def repeat(self, every: float | None = None, times: int | None = None) -> Schedule:
+    def repeat(self, every: float | None = None, times: int | None = None) -> Self:
         """This schedule again and again: its rate at step ``t mod every``.
 
         Args:
@@ -146,21 +175,21 @@ class Schedule:
         Raises:
             ValueError: an argument is out of its range.
         """
-        return Schedule(self._core.repeat(every, times))
+        return self._made(self._core.repeat(every, times))
 
-    def scale(self, factor: float) -> Schedule:
+    def scale(self, factor: float) -> Self:
         """`factor`, any finite number, times the rate."""
-        return Schedule(self._core.scale(factor))
+        return self._made(self._core.scale(factor))
 
-    def shift(self, steps: float) -> Schedule:
+    def shift(self, steps: float) -> Self:
         """The rate at step ``max(t - steps, 0)``: later, or earlier where `steps` (finite) is negative."""
-        return Schedule(self._core.shift(steps))
+        return self._made(self._core.shift(steps))
 
-    def reverse(self, steps: float | None = None) -> Schedule:
+    def reverse(self, steps: float | None = None) -> Self:
         """The rate at step ``max(steps - t, 0)``; `steps` is above 0 (default: the length of this schedule)."""
-        return Schedule(self._core.reverse(steps))
+        return self._made(self._core.reverse(steps))
 
-    def above(self, low: float) -> Schedule:
+    def above(self, low: float) -> Self:
         """``low + rate``, the rate taken with base ``base - low``: what falls to 0 falls to `low`, whatever the base.
 
         Example:
@@ -168,11 +197,11 @@ class Schedule:
             >>> round(cosine(100).above(0.01)(50, base=0.1), 12)
             0.055
         """
-        return Schedule(self._core.above(low))
+        return self._made(self._core.above(low))
 
-    def rebase(self, base: float) -> Schedule:
+    def rebase(self, base: float) -> Self:
         """This schedule with a base of its own (finite), whatever the group's: its rates are absolute."""
-        return Schedule(self._core.rebase(base))
+        return self._made(self._core.rebase(base))
 
     @property
     def length(self) -> float | None:
@@ -273,7 +302,7 @@ class Schedule:
         Raises:
             ValueError: it is of another version, has a field too many or too few, or an argument out of its range.
         """
-        return Schedule(_native.Schedule.from_json(text))
+        return _of(_native.Schedule.from_json(text))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, self._core.parts()
@@ -288,8 +317,34 @@ class Schedule:
         return hash(self._core)
 
 
+class PlateauSchedule(Schedule):
+    """A schedule that contains a plateau: its scheduler takes a metric. Made by `plateau`, and of what that makes.
+
+    Example:
+        >>> from torchpace.schedule import PlateauSchedule, plateau, warmup
+        >>> isinstance(warmup(10).then(plateau()), PlateauSchedule), isinstance(warmup(10), PlateauSchedule)
+        (True, False)
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def on(
+            self,
+            optimizer: Optimizer,
+            param: str = "lr",
+            groups: int | Sequence[int] | None = None,
+            last_epoch: int = -1,
+        ) -> PlateauScheduler: ...
+
+
+def _of(core: _native.Schedule) -> Schedule:
+    return (PlateauSchedule if core.plateau_count() else Schedule)(core)
+
+
 def _rebuild(text: str, functions: list[Any]) -> Schedule:
-    return Schedule(_native.Schedule.from_parts(text, functions))
+    return _of(_native.Schedule.from_parts(text, functions))
 
 
 def _core_of(name: str, schedule: Schedule) -> _native.Schedule:

@@ -64,6 +64,8 @@ class LRScheduler(lr_scheduler.LRScheduler):
         [0.5]
     """
 
+    base_lrs: list[float | Tensor]
+
     _formula: ClassVar[Formula | None] = None
     """How Rust works out the learning rates; None where Python does."""
 
@@ -126,6 +128,10 @@ class LRScheduler(lr_scheduler.LRScheduler):
 
     def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
         """Give a group that was added what the class keeps for each, after the group `before`."""
+
+
+class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
+    """The base's old name, which programs still derive from."""
 
 
 class quiet:  # noqa: N801

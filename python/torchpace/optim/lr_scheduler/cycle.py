@@ -65,6 +65,10 @@ class CyclicLR(LRScheduler, lr_scheduler.CyclicLR):
 
     _formula = Formula("CyclicLR")
 
+    max_lrs: list[float | Tensor]
+    base_momentums: list[float]
+    max_momentums: list[float]
+
     def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
         base, base_before = self.base_lrs[-1], self.base_lrs[-2]
         self.max_lrs = [*self.max_lrs, _in_proportion(base, self.max_lrs[-1], base_before)]
@@ -131,6 +135,9 @@ class OneCycleLR(LRScheduler, lr_scheduler.OneCycleLR):
     """
 
     _formula = Formula("OneCycleLR")
+
+    last_epoch: int
+    total_steps: int
 
     past_end: Literal["raise", "hold", "extend"] = "raise"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch.optim import lr_scheduler
@@ -44,6 +45,8 @@ class LambdaLR(LRScheduler, lr_scheduler.LambdaLR):
 
     _formula = Formula("LambdaLR")
 
+    lr_lambdas: list[Callable[[int], float]]
+
     def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
         self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[-1]]
 
@@ -84,6 +87,8 @@ class MultiplicativeLR(LRScheduler, lr_scheduler.MultiplicativeLR):
 
     _formula = Formula("MultiplicativeLR")
     _chainable = True
+
+    lr_lambdas: list[Callable[[int], float]]
 
     def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
         self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[-1]]
