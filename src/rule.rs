@@ -18,6 +18,8 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
     const ORIGINS: [Origin; C];
     /// The names of the slots, as in torch's `state_dict`.
     const SLOTS: [&'static str; S];
+    /// The slots that an option brings to life beside others, which may happen in mid-training: they begin at 0 then.
+    const LATE: [bool; S] = [false; S];
     /// Whether the state of a parameter counts its steps under the name `step`.
     const COUNTED: bool;
 

@@ -13,7 +13,7 @@ pub(crate) use task::{Count, Setting, Step, Task};
 
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::{Device, Dtype, Operands, Path, Refusal, Span, Territory, View, Walk};
+use crate::tensor::{Device, Dtype, Operands, Path, Refusal, Span, Territory, Walk};
 
 /// The most dimensions that kernels walk in.
 pub const DIMS: usize = 8;
@@ -184,12 +184,16 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
         self.step.tasks.is_empty()
     }
 
-    /// Takes the gradient of this place from here; whether that can be, since it is laid out as it was and shares no
-    /// memory with what is written.
-    pub fn set_grad(&mut self, place: usize, grad: &View<'_>, territory: &mut Territory) -> bool {
+    /// Takes the gradient of this place, laid out as it was, from here; whether that can be, since it shares no memory
+    /// with what is written.
+    #[inline]
+    pub fn move_grad(&mut self, place: usize, data: *mut u8, territory: &mut Territory) -> bool {
         let Some(task) = self.step.tasks.get_mut(place) else { return false };
-        task.grad = grad.data();
-        task.walk.is_grad(grad) && task.walk.read(grad).is_none_or(|span| territory.is_free(place, span))
+        if task.grad == data {
+            return true;
+        }
+        task.grad = data;
+        task.walk.read_at(data).is_none_or(|span| territory.is_free(place, span))
     }
 
     /// The same step once more, its groups as they are now; `None` where it has to be collected anew, be it for an error.
@@ -197,7 +201,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
     /// # Safety
     ///
     /// For as long as `'a`, all tensors must be what they were in that step, but for the gradients that
-    /// [`set_grad`](Self::set_grad) took, and it must not have been one that unscales.
+    /// [`move_grad`](Self::move_grad) took, and it must not have been one that unscales.
     pub unsafe fn again<'a, 'g>(mut self, group: impl Fn(usize) -> Option<&'g Group<R>>) -> Option<Ready<'a, R, C, S>>
     where
         R: 'g,

@@ -1,24 +1,17 @@
 //! The Python face: conversion only.
 
-mod dlpack;
-mod drive;
+mod call;
+mod describe;
+mod end;
 mod error;
 mod function;
-mod gpu;
-mod groups;
-mod held;
 mod lr_scheduler;
-mod member;
-mod memory;
+mod optimizer;
 mod options;
 mod plan;
 mod schedule;
-#[cfg(feature = "simulated")]
-mod simulated;
-mod state;
 mod step;
 mod theory;
-mod threads;
 mod torch;
 mod vectors;
 
@@ -30,7 +23,7 @@ mod native {
     #[pymodule_export]
     use super::lr_scheduler::{Formula, advance, observe};
     #[pymodule_export]
-    use super::plan::Plan;
+    use super::optimizer::Plan;
     #[pymodule_export]
     use super::schedule::Schedule;
     #[pymodule_export]

@@ -2,15 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::PyTraverseError;
-use pyo3::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
-use super::options::describe_type;
-use super::step::{Call, Scaling, Steps};
+use super::call::{Call, Scaling};
+use super::describe::describe_type;
+use super::end::{Path, Stop};
+use super::plan::Known;
+use super::step::step;
 use super::torch::Torch;
-use crate::error::Error;
 use crate::rule::Rule;
 use crate::rules::{self, Visitor};
 
@@ -27,18 +27,6 @@ pub struct Plan {
 pub trait AnySteps: Send {
     /// One step.
     fn step(&mut self, call: &Call<'_>) -> Result<Path, Stop>;
-    /// Shows the garbage collector all objects held.
-    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
-}
-
-/// Which way a step went.
-pub enum Path {
-    /// All is done; with the norm of the gradients and whether it had the step left out, if they are in a GPU's memory.
-    Fused(Option<Py<PyAny>>),
-    /// Nothing is done, for this reason.
-    Skipped(String),
-    /// Nothing is done: a gradient is spread over several processes, and the norm of all must be given.
-    NormWanted,
 }
 
 /// The norm of the gradients.
@@ -50,23 +38,9 @@ pub enum Norm {
     Tensor(Py<PyAny>),
 }
 
-/// Why a step is not taken here: an error, or a reason to leave it to torch.
-pub enum Stop {
-    /// It must not be taken.
-    Error(PyErr),
-    /// torch's own code takes it.
-    Torch(String),
-}
-
-impl From<PyErr> for Stop {
-    fn from(error: PyErr) -> Self {
-        Stop::Error(error)
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Stop::Error(error.into())
+impl<R: Rule<C, S>, const C: usize, const S: usize> AnySteps for Known<R, C, S> {
+    fn step(&mut self, call: &Call<'_>) -> Result<Path, Stop> {
+        step(self, call)
     }
 }
 
@@ -76,7 +50,7 @@ impl Visitor for Make {
     type Output = Box<dyn AnySteps>;
 
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
-        Box::new(Steps::<R, C, S>::new())
+        Box::new(Known::<R, C, S>::new())
     }
 }
 
@@ -124,7 +98,9 @@ impl Plan {
             None => rules::visit(&self.rule, Make)?,
         };
         let path = steps.step(&call);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(steps);
+        // Another step may have put its own there. What goes with it may give up the GIL, so not under the lock.
+        let other = self.known.lock().unwrap_or_else(PoisonError::into_inner).replace(steps);
+        drop(other);
         match path {
             Ok(Path::Fused(tensor)) => {
                 Ok(("fused".to_owned(), tensor.map(Norm::Tensor).or(norm.get().map(Norm::Number))))
@@ -139,17 +115,6 @@ impl Plan {
     /// A copy knows nothing yet.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (String,)) {
         (slf.get_type(), (slf.get().rule.clone(),))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.known.try_lock().as_deref() {
-            Ok(Some(steps)) => steps.traverse(&visit),
-            _ => Ok(()),
-        }
-    }
-
-    fn __clear__(&self) {
-        drop(self.take());
     }
 }
 

@@ -38,6 +38,11 @@ impl<'py> GroupOptions<'py> {
         })
     }
 
+    /// Its parameters, if they are in a list. Runs no Python code.
+    pub fn listed_params(&self) -> PyResult<Option<Bound<'py, PyList>>> {
+        Ok(self.value("params")?.cast_into::<PyList>().ok())
+    }
+
     /// Its name in a message.
     pub fn place(&self) -> String {
         format!("param_groups[{}]", self.index)

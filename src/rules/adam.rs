@@ -43,6 +43,7 @@ impl Rule<8, 3> for Adam {
         Value("weight_decay"),
     ];
     const SLOTS: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
+    const LATE: [bool; 3] = [false, false, true];
     const COUNTED: bool = true;
 
     fn read(options: &dyn Options) -> Result<Self, Error> {

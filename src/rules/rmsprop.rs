@@ -34,6 +34,7 @@ impl Rule<6, 3> for RmsProp {
     const ORIGINS: [Origin; 6] =
         [Value("lr"), Value("alpha"), Value("alpha"), Value("eps"), Value("momentum"), Value("weight_decay")];
     const SLOTS: [&'static str; 3] = ["square_avg", "momentum_buffer", "grad_avg"];
+    const LATE: [bool; 3] = [false, true, true];
     const COUNTED: bool = true;
 
     fn read(options: &dyn Options) -> Result<Self, Error> {

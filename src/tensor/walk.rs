@@ -171,7 +171,14 @@ impl<const S: usize> Walk<S> {
     /// The memory that a step on this gradient reads.
     #[inline]
     pub fn read(&self, grad: &View<'_>) -> Option<Span> {
-        (!self.is_empty()).then(|| span(grad, self.reach.grad))
+        self.read_at(grad.data())
+    }
+
+    /// The same for a gradient whose first element is here.
+    #[inline]
+    pub fn read_at(&self, data: *const u8) -> Option<Span> {
+        let (below, above) = self.reach.grad;
+        (!self.is_empty()).then(|| Span { from: data.addr() - below, to: data.addr() + above })
     }
 
     /// The number of elements.

@@ -60,25 +60,15 @@ impl<R> KnownGroup<R> {
         })
     }
 
-    /// Reads what has changed since.
-    pub fn refresh<const C: usize, const S: usize>(
-        &mut self,
-        py: Python<'_>,
-        options: &GroupOptions<'_>,
-    ) -> Result<(), Stop>
-    where
-        R: Rule<C, S>,
-    {
-        if !self.is_current(options.dict()) {
-            *self = Self::read(py, options)?;
-        }
-        Ok(())
+    /// Whether a value may change unseen.
+    pub fn is_volatile(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// Whether the dict has the items it had, but for a new `lr`, which is taken over.
-    fn is_current(&mut self, dict: &Bound<'_, PyDict>) -> bool {
+    pub fn is_current(&mut self, dict: &Bound<'_, PyDict>) -> bool {
         let py = dict.py();
-        if self.items.len() != dict.len() {
+        if self.is_volatile() || self.items.len() != dict.len() {
             return false;
         }
         let mut items = self.items.iter_mut();

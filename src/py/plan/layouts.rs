@@ -1,9 +1,10 @@
 //! Layouts of tensors, each of which is kept once: a network's many tensors have few.
+#![allow(unsafe_code)]
 
 use std::collections::HashMap;
 
 use super::super::torch::look::Look;
-use crate::tensor::{Device, Dtype};
+use crate::tensor::{Device, Dtype, View};
 
 /// All that a tensor's description says but for where its memory is.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -38,6 +39,13 @@ impl Layout {
     #[inline]
     pub fn strides(&self) -> &[i64] {
         &self.dims[self.ndim..]
+    }
+
+    /// Memory of this layout.
+    pub fn view(&self, data: usize) -> View<'_> {
+        let data = core::ptr::with_exposed_provenance_mut(data);
+        // SAFETY: what was seen of a tensor, which stays true until Python code runs; no view is kept for longer.
+        unsafe { View::new(data, self.shape(), self.strides(), self.dtype, self.device) }
     }
 
     #[inline(always)]

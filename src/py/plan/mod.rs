@@ -25,12 +25,18 @@ use crate::tensor::Walk;
 pub struct Known<R, const C: usize, const S: usize> {
     /// By number; None for one that never had anything to do.
     pub groups: Vec<Option<KnownGroup<R>>>,
+    /// Whether the options of each were read in this step.
+    pub is_read: Vec<bool>,
     /// The parameters with a gradient, in order.
     pub members: Vec<Member>,
     /// Where their tensors are as objects, in this step alone.
     pub spots: Vec<Parts<Spot, S>>,
     /// What was seen of their tensors.
     pub seen: Vec<Parts<Seen, S>>,
+    /// Whether all of it is as in the step before, which can then be run again, the gradients' places aside.
+    pub is_same: bool,
+    /// Where gradients were found in the step before, for the processor to fetch.
+    pub grad_seats: Vec<usize>,
     pub layouts: Layouts,
     /// The ways through tensors of these layouts.
     pub walks: HashMap<Parts<u32, S>, Arc<Walk<S>>>,
@@ -55,6 +61,8 @@ pub struct Member {
     pub drive: u16,
     /// Which of its state the step has to make: none; all; or slots that an option has brought to life.
     pub lacks: Lacks,
+    /// Whether it had no state when the step began.
+    pub is_new: bool,
 }
 
 /// State that is missing.
@@ -84,8 +92,14 @@ pub struct Owned {
     pub is_needed: bool,
     /// All objects.
     pub objects: Vec<Py<PyAny>>,
-    /// Tensors that are spread over several processes.
+    /// Parameters and state that are spread over several processes.
     pub spread: Vec<Py<PyAny>>,
+    /// Gradients that are.
+    pub spread_grads: Vec<Py<PyAny>>,
+    /// Tensors that have no object.
+    pub tensors: Vec<super::torch::Owned>,
+    /// Whether the step holds all of its tensors for another reason.
+    pub has_all: bool,
     /// Whether some tensor could not do without.
     pub was_needed: bool,
 }
@@ -100,14 +114,41 @@ impl<R, const C: usize, const S: usize> Known<R, C, S> {
     pub fn new() -> Self {
         Self {
             groups: Vec::new(),
+            is_read: Vec::new(),
+            is_same: false,
             members: Vec::new(),
             spots: Vec::new(),
             seen: Vec::new(),
+            grad_seats: Vec::new(),
             layouts: Layouts::default(),
             walks: HashMap::new(),
             table: Table::default(),
             drives: Vec::new(),
             owned: Owned::default(),
         }
+    }
+
+    /// Forgets all layouts, and so what was seen.
+    pub fn forget_layouts(&mut self) {
+        self.layouts = Layouts::default();
+        self.walks.clear();
+        self.seen.fill(Parts::all(Seen::NONE));
+        self.is_same = false;
+    }
+
+    /// Leaves so many parameters to this step.
+    pub fn leave(&mut self, count: usize) {
+        if count < self.members.len() {
+            self.members.truncate(count);
+            self.seen.truncate(count);
+            self.is_same = false;
+        }
+    }
+}
+
+impl Owned {
+    /// Holds nothing any longer. What goes with it may run Python code.
+    pub fn clear(&mut self) {
+        *self = Self { is_needed: self.is_needed, was_needed: self.was_needed, ..Self::default() };
     }
 }

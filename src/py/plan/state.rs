@@ -7,10 +7,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::dlpack::prefetch;
-use super::options::{describe, describe_type};
-use super::plan::Stop;
-use super::torch::Torch;
+use super::super::describe::{describe, describe_type};
+use super::super::end::Stop;
+use super::super::torch::{Torch, prefetch};
+use super::Lacks;
 use crate::error::Error;
 use crate::rule::Rule;
 
@@ -21,6 +21,8 @@ pub struct Keys {
     names: Vec<&'static str>,
     /// Key objects and what they stand for; first one for each name, then others of the same text.
     known: Vec<(Py<PyString>, Part)>,
+    /// The slots that an option may bring to life in mid-training.
+    late: Vec<bool>,
 }
 
 /// A part of a parameter's state.
@@ -35,7 +37,7 @@ enum Part {
 pub struct Table {
     entries: Vec<(Address, Address)>,
     /// The places of the keys, once a search had to be made.
-    places: Option<HashMap<usize, usize>>,
+    places: Option<HashMap<usize, u32>>,
 }
 
 /// An object of a dict, only good for comparing, and for use while no Python code can run.
@@ -50,6 +52,8 @@ pub struct Found<'py, const S: usize> {
     pub step: Option<Borrowed<'py, 'py, PyAny>>,
     /// Its slots, `None` where one is not live.
     pub slots: [Option<Borrowed<'py, 'py, PyAny>>; S],
+    /// What is missing of both.
+    pub lacks: Lacks,
 }
 
 impl Keys {
@@ -62,6 +66,7 @@ impl Keys {
         Self {
             names: all.iter().map(|part| part.0).collect(),
             known: all.iter().map(|&(name, part)| (PyString::intern(py, name).unbind(), part)).collect(),
+            late: R::LATE.to_vec(),
         }
     }
 
@@ -70,9 +75,14 @@ impl Keys {
         &self.names
     }
 
-    /// The keys as objects.
-    pub fn objects(&self) -> impl ExactSizeIterator<Item = &Py<PyString>> {
-        self.known[..self.names.len()].iter().map(|known| &known.0)
+    /// The keys of what is missing, as objects.
+    pub fn objects(&self, lacks: Lacks) -> Vec<&Py<PyString>> {
+        let is_missing = |part: Part| match (lacks, part) {
+            (Lacks::All, _) => true,
+            (Lacks::Slots(bits), Part::Slot(slot)) => bits & 1 << slot != 0,
+            _ => false,
+        };
+        self.known[..self.names.len()].iter().filter(|known| is_missing(known.1)).map(|known| &known.0).collect()
     }
 
     #[inline]
@@ -106,24 +116,19 @@ impl Table {
         });
     }
 
-    /// The entry under `key`, which was last found at `place`. A tensor is looked up by its identity, as by its hash.
+    /// The entry under the object at `key`, which was last found at `place`. A tensor is looked up by its identity, as by
+    /// its hash.
     #[inline]
-    pub fn find<'py>(
-        &mut self,
-        py: Python<'py>,
-        key: &Py<PyAny>,
-        place: &mut usize,
-    ) -> Option<Borrowed<'_, 'py, PyAny>> {
-        let key = key.as_ptr();
-        if self.entries.get(*place).is_none_or(|entry| entry.0 != key) {
+    pub fn find<'py>(&mut self, py: Python<'py>, key: usize, place: &mut u32) -> Option<Borrowed<'_, 'py, PyAny>> {
+        if self.entries.get(*place as usize).is_none_or(|entry| entry.0.addr() != key) {
             let places = self.places.get_or_insert_with(|| {
-                self.entries.iter().enumerate().map(|(place, (key, _))| (key.addr(), place)).collect()
+                self.entries.iter().enumerate().map(|(place, (key, _))| (key.addr(), place as u32)).collect()
             });
-            *place = *places.get(&key.addr())?;
+            *place = *places.get(&key)?;
         }
-        let entry = self.entries[*place].1;
-        if let Some((_, next)) = self.entries.get(*place + 4) {
-            prefetch(next.addr());
+        let entry = self.entries[*place as usize].1;
+        if let Some((_, next)) = self.entries.get(*place as usize + 8) {
+            prefetch(*next);
         }
         // SAFETY: the dict has a reference, and no Python code runs before the caller is done with it.
         Some(unsafe { Borrowed::from_ptr(py, entry) })
@@ -132,16 +137,16 @@ impl Table {
 
 impl<'py, const S: usize> Found<'py, S> {
     /// No tensors.
-    pub const NONE: Self = Self { step: None, slots: [None; S] };
+    pub const NONE: Self = Self { step: None, slots: [None; S], lacks: Lacks::All };
 
-    /// The tensors of an entry; `None` if it has none of those that the rule keeps. `place` names the parameter.
+    /// The tensors of an entry. `place` names the parameter.
     #[inline]
     pub fn read(
         entry: Borrowed<'_, 'py, PyAny>,
         keys: &mut Keys,
         torch: &Torch,
         place: &dyn Fn() -> String,
-    ) -> Result<Option<Self>, Stop> {
+    ) -> Result<Self, Stop> {
         let py = entry.py();
         if !torch.is_plain_dict(&entry) {
             // Its own reference: describing it may run Python code.
@@ -168,20 +173,28 @@ impl<'py, const S: usize> Found<'py, S> {
             left > 0
         });
         if left == 0 {
-            return Ok(Some(Self { step, slots }));
+            return Ok(Self { step, slots, lacks: Lacks::Nothing });
         }
         if left == keys.names.len() {
-            return Ok(None);
+            return Ok(Self::NONE);
         }
-        // torch looks its entries up one by one, and fails at the same one.
-        let parts = keys.names.iter().zip(&keys.known);
-        let (there, missing): (Vec<_>, Vec<_>) = parts.partition(|(_, known)| match known.1 {
+        let is_there = |part: Part| match part {
             Part::Step => step.is_some(),
             Part::Slot(slot) => slots[slot].is_some(),
+        };
+        let parts = || keys.names.iter().zip(&keys.known).map(|(name, known)| (*name, known.1));
+        let late = |part: Part| matches!(part, Part::Slot(slot) if keys.late[slot]);
+        let missing = || parts().filter(|&(_, part)| !is_there(part));
+        // torch looks its entries up one by one, and fails at the same one.
+        if let Some((name, _)) = missing().find(|&(_, part)| !late(part)) {
+            let found = parts().filter(|&(_, part)| is_there(part)).map(|there| there.0).collect();
+            return Err(Error::MissingState { place: place(), name, found }.into());
+        }
+        let bits = missing().fold(0, |bits, (_, part)| match part {
+            Part::Slot(slot) => bits | 1 << slot,
+            Part::Step => bits,
         });
-        let name = missing.first().map_or(STEP, |missing| missing.0);
-        Err(Error::MissingState { place: place(), name, found: there.into_iter().map(|there| *there.0).collect() }
-            .into())
+        Ok(Self { step, slots, lacks: Lacks::Slots(bits) })
     }
 }
 

@@ -4,17 +4,17 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::super::groups::KnownGroup;
-use super::super::member::Member;
-use super::super::plan::{Path, Stop};
-use super::{Call, Scaling, Steps, place};
+use super::super::call::{Call, Scaling};
+use super::super::end::{Path, Stop};
+use super::super::plan::groups::KnownGroup;
+use super::super::plan::{Known, Lacks, Member, Seen};
 use crate::batch::Clip;
 use crate::cuda::launch::Norm;
 use crate::error::Error;
 use crate::rule::Rule;
 use crate::tensor::Device;
 
-impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
+impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
     /// Whether a parameter is on a GPU, or an option is about one.
     pub(super) fn concerns_gpus(&self) -> bool {
         let mut groups = self.groups.iter().flatten();
@@ -31,7 +31,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         grad_norm: &mut Option<Py<PyAny>>,
     ) -> Result<Option<Path>, Stop> {
         *grad_norm = None;
-        let Self { groups, members, drives, .. } = self;
+        let Self { groups, members, seen, layouts, drives, .. } = self;
         for drive in drives.iter_mut().filter(|drive| drive.is_used && !drive.has_begun) {
             drive.has_begun = true;
             if let Some(gpu) = &mut drive.gpu {
@@ -41,13 +41,16 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         let is_captured =
             drives.iter().any(|drive| drive.is_used && drive.gpu.as_ref().is_some_and(|gpu| gpu.is_captured));
         let (mut on_cpu, mut counted_by_host, mut new_uncounted) = (false, false, false);
-        for member in members.iter().filter(|member| member.active) {
-            let Some(known) = &groups[member.group] else { continue };
-            check_for_gpu(call, member, known, is_captured)?;
-            on_cpu |= member.device() == Device::Cpu;
-            counted_by_host |= member.is_host_counted();
-            counted_by_host |= R::COUNTED && member.fresh && !known.counts_on_device;
-            new_uncounted |= !R::COUNTED && member.fresh;
+        let device_of = |seen: Seen| layouts.get(seen.layout).map(|layout| layout.device);
+        for (member, seen) in members.iter().zip(seen.iter()) {
+            let Some(known) = &groups[member.group as usize] else { continue };
+            let is_host_counted = device_of(seen.step) == Some(Device::Cpu);
+            let device = device_of(seen.param).unwrap_or(Device::Cpu);
+            check_for_gpu(call, member, (device, is_host_counted), known, is_captured)?;
+            on_cpu |= device == Device::Cpu;
+            counted_by_host |= is_host_counted;
+            counted_by_host |= R::COUNTED && member.is_new && !known.counts_on_device;
+            new_uncounted |= !R::COUNTED && member.is_new;
         }
         let host_decides = on_cpu || counted_by_host || new_uncounted;
         // Else a step that is to be skipped raises for its norm.
@@ -84,15 +87,15 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
 }
 
 /// That a step of this parameter can be put on a GPU, or on the CPU beside one.
-fn check_for_gpu<R, const S: usize>(
+fn check_for_gpu<R>(
     call: &Call<'_>,
-    member: &Member<S>,
+    member: &Member,
+    (device, is_host_counted): (Device, bool),
     known: &KnownGroup<R>,
     is_captured: bool,
 ) -> Result<(), Stop> {
-    let place = || place(call, member.group, member.index);
-    let device = member.device();
-    if known.capturable == Some(true) && (device == Device::Cpu || member.is_host_counted()) {
+    let place = || call.place(member.group as usize, member.index as usize);
+    if known.capturable == Some(true) && (device == Device::Cpu || is_host_counted) {
         return Err(Stop::Torch(format!("{} has capturable=True, and it or its step count is on the CPU", place())));
     }
     if known.lr.as_ref().is_some_and(|lr| lr.1 != device) {
@@ -104,15 +107,8 @@ fn check_for_gpu<R, const S: usize>(
             "Attempting CUDA graph capture of step() for an instance of {class} but param_groups' capturable is False."
         ))));
     }
-    if is_captured && member.fresh {
+    if is_captured && member.lacks != Lacks::Nothing {
         return Err(Error::Captured { what: "the first step of a parameter, which makes its state," }.into());
     }
     Ok(())
-}
-
-impl Call<'_> {
-    /// The name of the optimizer's class.
-    fn optimizer_class(&self) -> PyResult<String> {
-        self.new_state.getattr("__self__")?.get_type().name().map(|name| name.to_string())
-    }
 }

@@ -15,13 +15,14 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::look::Look;
 use super::library;
+use super::look::Look;
 use crate::tensor::{Device, Dtype};
 
 /// The address of an `at::Tensor`, that is of a pointer to the `TensorImpl`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Handle(*const *const c_void);
+#[repr(transparent)]
+pub struct Handle(pub *const *const c_void);
 
 /// A reference to a tensor, which keeps it alive.
 pub struct Owned {
@@ -31,6 +32,13 @@ pub struct Owned {
 
 // SAFETY: a reference of C++ may be given back from any thread.
 unsafe impl Send for Owned {}
+
+impl Owned {
+    /// The tensor.
+    pub fn handle(&self) -> Handle {
+        Handle(self.handle.cast_const().cast())
+    }
+}
 
 impl Drop for Owned {
     fn drop(&mut self) {
@@ -89,8 +97,6 @@ struct Codes {
     dtypes: [(i32, Dtype); 6],
 }
 
-const ONE: i64 = 1;
-
 /// The bytes at the head of a `TensorImpl` that are searched. Every version has more.
 const HEAD: usize = 128;
 
@@ -136,7 +142,8 @@ impl Handles {
         let all = || {
             // SAFETY: those of torch's stable C interface have these types; those of C++ have them as the names say.
             unsafe {
-                let code = |name: &str| Some(get::<unsafe extern "C" fn() -> i32>(cpu, &format!("aoti_torch_{name}"))?());
+                let code =
+                    |name: &str| Some(get::<unsafe extern "C" fn() -> i32>(cpu, &format!("aoti_torch_{name}"))?());
                 let dtype = |name: &str, dtype| Some((code(&format!("dtype_{name}"))?, dtype));
                 let grad: unsafe extern "C" fn(*const c_void) -> Handle = get(c10, "_ZNK3c1010TensorImpl4gradEv")?;
                 Some(Self {
@@ -223,7 +230,9 @@ def known(torch):
             let grad = param.getattr("grad")?;
             // SAFETY: as above.
             Ok(match handle {
-                Some(handle) => unsafe { *handle.0 == *self.of(grad.as_ptr()).0 && self.object(handle) == grad.as_ptr() },
+                Some(handle) => unsafe {
+                    *handle.0 == *self.of(grad.as_ptr()).0 && self.object(handle) == grad.as_ptr()
+                },
                 None => grad.is_none(),
             })
         };
@@ -245,14 +254,22 @@ def known(torch):
 
     /// Whether a tensor that C++ has made, and of which it has two references, has no Python object.
     fn has_no_object(&self) -> Option<bool> {
-        let (size, mut made) = (2_i64, core::ptr::null_mut());
+        let (size, stride, mut made) = (2_i64, 1_i64, core::ptr::null_mut());
         // SAFETY: the arguments are those of the function; what it makes is given back once, by `Owned`.
         unsafe {
-            let failed = (self.make)(1, &raw const size, &raw const ONE, self.codes.dtypes[0].0, self.codes.cpu, 0, &raw mut made);
+            let failed = (self.make)(
+                1,
+                &raw const size,
+                &raw const stride,
+                self.codes.dtypes[0].0,
+                self.codes.cpu,
+                0,
+                &raw mut made,
+            );
             let made = (failed == 0).then_some(Owned { handle: made, delete: self.delete })?;
-            let again = self.own(Handle(made.handle.cast_const().cast()))?;
+            let again = self.own(made.handle())?;
             drop(made);
-            let handle = Handle(again.handle.cast_const().cast());
+            let handle = again.handle();
             Some(self.object(handle).is_null() && self.look(handle)?.shape() == [2])
         }
     }
@@ -343,7 +360,8 @@ def known(torch):
             } else {
                 return None;
             };
-            let (sizes, strides) = (ask(self.sizes, handle, core::ptr::null())?, ask(self.strides, handle, core::ptr::null())?);
+            let (sizes, strides) =
+                (ask(self.sizes, handle, core::ptr::null())?, ask(self.strides, handle, core::ptr::null())?);
             let data = ask(self.data, handle, core::ptr::null_mut())?;
             Some(Look::new(data.cast(), ndim, sizes, strides, dtype, device))
         }

@@ -1,6 +1,16 @@
 //! The few things of torch that a step calls, looked up once.
 #![allow(unsafe_code)]
 
+pub mod device;
+mod dlpack;
+mod handles;
+mod library;
+pub mod look;
+#[cfg(feature = "simulated")]
+pub mod simulated;
+
+use core::ffi::c_void;
+
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::intern;
@@ -8,8 +18,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyList, PyType};
 
-use super::dlpack::{Hold, Reader, Sight};
-use super::threads;
+use self::dlpack::Reader;
+pub use self::handles::prefetch;
+use self::handles::{Handle, Handles};
+use self::look::Look;
 use crate::cpu::{Pool, PoolThreads};
 use crate::tensor::View;
 
@@ -24,7 +36,52 @@ pub struct Torch {
     /// The method `is_neg` of some tensor, and the function behind it.
     is_neg: (Py<PyAny>, ffi::PyCFunction),
     reader: Reader,
+    handles: Option<Handles>,
     pool: Option<Pool>,
+}
+
+/// A tensor in the midst of a step: its handle, or where torch allows none its Python object. Null for none.
+///
+/// It keeps nothing alive. Whoever follows one knows that the tensor is: it is in a list or dict, is the gradient of one
+/// that is, or is held, and since it was found there no Python code has run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Spot(*const *const c_void);
+
+// SAFETY: an address, which is followed only as said there.
+unsafe impl Send for Spot {}
+
+impl Spot {
+    /// No tensor.
+    pub const NONE: Self = Self(core::ptr::null());
+
+    /// Its address, to be compared or fetched.
+    #[inline]
+    pub fn address(self) -> usize {
+        self.0.addr()
+    }
+
+    /// Whether there is no tensor.
+    #[inline]
+    pub fn is_none(self) -> bool {
+        self.0.is_null()
+    }
+}
+
+/// A reference to a tensor that has no object.
+pub struct Owned(handles::Owned);
+
+impl Owned {
+    /// The tensor.
+    pub fn spot(&self) -> Spot {
+        Spot(self.0.handle().0)
+    }
+}
+
+/// A gradient, as far as it can be told.
+pub enum Grad {
+    None,
+    Plain(Spot),
+    Unknown,
 }
 
 /// An object of exactly the type `torch.Tensor` or `torch.nn.Parameter`: no subclass, whose memory may not be what it
@@ -41,7 +98,8 @@ impl Torch {
             let some = module.call_method1("empty", (0,))?;
             Ok(Self {
                 reader: Reader::of(&tensor)?,
-                pool: threads::find(&module),
+                handles: Handles::learn(&module)?,
+                pool: library::pool(&module),
                 grad: getter(&module.getattr("_C")?.getattr("TensorBase")?, "grad")?,
                 is_neg: function(some.getattr("is_neg")?)?,
                 tensor: tensor.cast_into::<PyType>()?.unbind(),
@@ -66,8 +124,13 @@ impl Torch {
     /// Whether the object is a plain tensor.
     #[inline]
     pub fn is_plain(&self, object: &Bound<'_, PyAny>) -> bool {
-        let exact = object.get_type_ptr().cast();
-        exact == self.parameter.as_ptr() || exact == self.tensor.as_ptr()
+        self.is_plain_type(object.get_type_ptr())
+    }
+
+    /// Whether objects of this type are plain tensors.
+    #[inline]
+    pub fn is_plain_type(&self, exact: *mut ffi::PyTypeObject) -> bool {
+        exact.cast() == self.parameter.as_ptr() || exact.cast() == self.tensor.as_ptr()
     }
 
     /// Whether the object is a tensor, of a subclass too.
@@ -104,36 +167,142 @@ impl Torch {
         }
     }
 
-    /// The memory of a tensor, for as long as the object is borrowed, and what to know it again by.
+    /// The memory of a tensor, for as long as the object is borrowed.
     ///
     /// # Errors
     ///
     /// torch's, for a tensor that is not plain memory.
-    pub fn view<'a>(&self, py: Python<'_>, tensor: &'a Tensor) -> PyResult<(View<'a>, Sight)> {
+    pub fn memory<'a>(&self, py: Python<'_>, tensor: &'a Tensor) -> PyResult<View<'a>> {
         // SAFETY: `plain` checked the type. The reference keeps the tensor alive. That nobody swaps its memory during a
         // step is what torch's own operators ask for too: they hold the tensor, not its storage.
-        let seen = unsafe { self.reader.read(py, &tensor.0) }?;
-        let sight = Sight::of(&seen);
-        Ok((seen.0, sight))
+        Ok(unsafe { self.reader.read(py, tensor.0.as_ptr()) }?.view())
     }
 
-    /// [`view`](Self::view) alone.
-    pub fn memory<'a>(&self, py: Python<'_>, tensor: &'a Tensor) -> PyResult<View<'a>> {
-        // SAFETY: as for `view`.
-        Ok(unsafe { self.reader.read(py, &tensor.0) }?.0)
+    /// Whether a step can read tensors without their Python objects.
+    pub fn has_handles(&self) -> bool {
+        self.handles.is_some()
     }
 
-    /// Whether a tensor's memory is still what it was.
+    /// The tensor of an object.
+    ///
+    /// # Safety
+    ///
+    /// `object` must be a tensor.
     #[inline]
-    pub fn is_as(&self, py: Python<'_>, tensor: &Tensor, sight: &Sight) -> bool {
-        // SAFETY: `plain` checked the type.
-        unsafe { self.reader.is_as(py, &tensor.0, sight) }
+    pub unsafe fn spot(&self, object: *mut ffi::PyObject) -> Spot {
+        match &self.handles {
+            // SAFETY: the caller's promise.
+            Some(handles) => Spot(unsafe { handles.of(object) }.0),
+            None => Spot(object.cast_const().cast()),
+        }
     }
 
-    /// Holds a tensor from the side of C++.
-    pub fn hold(&self, py: Python<'_>, tensor: &Tensor) -> PyResult<Hold> {
-        // SAFETY: `plain` checked the type.
-        unsafe { self.reader.hold(py, &tensor.0) }
+    /// The gradient of a tensor as far as it can be told without Python: a plain tensor, none, or to be asked for as an
+    /// object.
+    ///
+    /// # Safety
+    ///
+    /// `spot` must be of a tensor that is alive.
+    #[inline]
+    pub unsafe fn grad_of(&self, spot: Spot) -> Grad {
+        let Some(handles) = &self.handles else { return Grad::Unknown };
+        // SAFETY: the caller's promise; a gradient is alive as long as it is one.
+        unsafe {
+            let Some(grad) = handles.grad(Handle(spot.0)) else { return Grad::None };
+            let object = handles.object(grad);
+            if object.is_null() || self.is_plain_type(ffi::Py_TYPE(object)) {
+                Grad::Plain(Spot(grad.0))
+            } else {
+                Grad::Unknown
+            }
+        }
+    }
+
+    /// A look at a tensor that runs no Python code; None if there is no memory to be seen by it.
+    ///
+    /// # Safety
+    ///
+    /// `spot` must be of a tensor that is alive, and the answer is good only as long as that is unchanged.
+    #[inline]
+    pub unsafe fn look<'a>(&self, spot: Spot) -> Option<Look<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.handles.as_ref()?.look(Handle(spot.0)) }
+    }
+
+    /// The same through DLPack, whatever the tensor is.
+    ///
+    /// # Errors
+    ///
+    /// torch's, for a tensor that is not plain memory.
+    ///
+    /// # Safety
+    ///
+    /// As for `look`, of an object.
+    pub unsafe fn read<'a>(&self, py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<Look<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.reader.read(py, object) }
+    }
+
+    /// The object of a tensor; null if it has none.
+    ///
+    /// # Safety
+    ///
+    /// `spot` must be of a tensor that is alive.
+    pub unsafe fn object(&self, spot: Spot) -> *mut ffi::PyObject {
+        match &self.handles {
+            // SAFETY: the caller's promise.
+            Some(handles) => unsafe { handles.object(Handle(spot.0)) },
+            None => spot.0.cast_mut().cast(),
+        }
+    }
+
+    /// A reference to a tensor that has no object.
+    ///
+    /// # Safety
+    ///
+    /// `spot` must be of a tensor that is alive.
+    pub unsafe fn own(&self, spot: Spot) -> Option<Owned> {
+        // SAFETY: the caller's promise.
+        unsafe { self.handles.as_ref()?.own(Handle(spot.0)) }.map(Owned)
+    }
+
+    /// Tells autograd that a tensor was written to.
+    ///
+    /// # Safety
+    ///
+    /// `spot` must be of a tensor that is alive, and that a [look](Self::look) has seen.
+    #[inline]
+    pub unsafe fn bump(&self, spot: Spot) {
+        if let Some(handles) = &self.handles {
+            // SAFETY: the caller's promise: a look sees no tensor of inference mode.
+            unsafe { handles.bump(Handle(spot.0)) };
+        }
+    }
+
+    /// Has the processor fetch what a look at the tensor will read, but for its storage.
+    ///
+    /// # Safety
+    ///
+    /// `spot` must be of a tensor that is alive, or none.
+    #[inline]
+    pub unsafe fn prefetch(&self, spot: Spot) {
+        if let Some(handles) = self.handles.as_ref().filter(|_| !spot.is_none()) {
+            // SAFETY: the caller's promise.
+            unsafe { handles.prefetch(Handle(spot.0)) };
+        }
+    }
+
+    /// The same for its storage, once the rest is there.
+    ///
+    /// # Safety
+    ///
+    /// As for `prefetch`.
+    #[inline]
+    pub unsafe fn prefetch_storage(&self, spot: Spot) {
+        if let Some(handles) = self.handles.as_ref().filter(|_| !spot.is_none()) {
+            // SAFETY: the caller's promise.
+            unsafe { handles.prefetch_storage(Handle(spot.0)) };
+        }
     }
 
     /// Whether the elements are the negatives of what lies in memory (a lazy view of a conjugate's imaginary part).
@@ -142,6 +311,11 @@ impl Torch {
         let answer = unsafe { (self.is_neg.1)(tensor.0.as_ptr(), core::ptr::null_mut()) };
         // SAFETY: a new reference, or null and an error set.
         unsafe { Bound::from_owned_ptr_or_err(py, answer) }?.is_truthy()
+    }
+
+    /// Whether inference mode is on.
+    pub fn is_inference_mode(&self, py: Python<'_>) -> PyResult<bool> {
+        py.import(intern!(py, "torch"))?.call_method0(intern!(py, "is_inference_mode_enabled"))?.is_truthy()
     }
 
     /// Tells autograd that these tensors were written to.
@@ -177,11 +351,6 @@ fn function(method: Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, ffi::PyCFunction)>
 }
 
 impl Tensor {
-    /// The Python object.
-    pub fn object(&self) -> &Py<PyAny> {
-        &self.0
-    }
-
     /// Its layout and device, in words.
     pub fn kind(&self, py: Python<'_>) -> PyResult<String> {
         let text = |name| Ok::<_, PyErr>(self.0.getattr(py, name)?.bind(py).str()?.to_string());
@@ -191,6 +360,11 @@ impl Tensor {
     /// Whether its storage holds nothing. A lazy zero has no memory either, and a storage of the usual size.
     pub fn is_freed(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.0.call_method0(py, "untyped_storage")?.call_method0(py, "nbytes")?.extract::<usize>(py)? == 0)
+    }
+
+    /// Whether it was made in inference mode.
+    pub fn is_inference(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.call_method0(py, intern!(py, "is_inference"))?.is_truthy(py)
     }
 
     /// Whether the elements are the conjugates of what lies in memory.

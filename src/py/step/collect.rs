@@ -1,0 +1,195 @@
+//! Collect: the parameters that have a gradient, and the options of their groups.
+#![allow(unsafe_code)]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::super::call::Call;
+use super::super::describe::describe_type;
+use super::super::end::Stop;
+use super::super::options::GroupOptions;
+use super::super::plan::groups::KnownGroup;
+use super::super::plan::parts::Parts;
+use super::super::plan::{Known, Lacks, Member};
+use super::super::torch::{Grad, Spot, Torch, prefetch};
+use super::resolve;
+use crate::rule::Rule;
+
+/// How many parameters ahead the processor fetches an object, then the tensor that it points to, then its gradient.
+const AHEAD: [usize; 3] = [12, 8, 4];
+
+/// Collects them; false if Python code ran, or will have to, so that all is to be done anew.
+pub fn collect<R: Rule<C, S>, const C: usize, const S: usize>(
+    known: &mut Known<R, C, S>,
+    call: &Call<'_>,
+) -> Result<bool, Stop> {
+    known.spots.clear();
+    let mut stale = Vec::new();
+    for (number, group) in call.param_groups.iter().enumerate() {
+        let Some(dict) = call.torch.plain_dict(&group) else {
+            return Err(Stop::Torch(format!("param_groups[{number}] is {}", describe_type(&group))));
+        };
+        if number == known.groups.len() {
+            known.groups.push(None);
+            known.is_read.push(false);
+        }
+        let before = known.spots.len();
+        let Some(params) = params(known, call, dict, number)? else { return Ok(false) };
+        for index in 0..params.len() {
+            let Some(param) = item(&params, index) else { break };
+            fetch_ahead(known, call.torch, &params, index);
+            let found = if known.owned.is_needed {
+                resolve::param(call, &mut known.owned, param, (number, index))?
+            } else if let Some(found) = plain(call.torch, param) {
+                found
+            } else {
+                known.owned.is_needed = true;
+                return Ok(false);
+            };
+            if let Some(found) = found {
+                enter(known, (number, index), param.as_ptr().addr(), found);
+            }
+        }
+        // As in torch, the options of a group that has nothing to do do not matter.
+        let is_current = |known: &mut KnownGroup<R>| known.is_current(dict);
+        if known.spots.len() > before
+            && !known.is_read[number]
+            && !known.groups[number].as_mut().is_some_and(is_current)
+        {
+            stale.push((number, dict.clone()));
+        }
+    }
+    known.leave(known.spots.len());
+    known.groups.truncate(call.param_groups.len());
+    known.is_read.truncate(call.param_groups.len());
+    for (number, dict) in &stale {
+        known.groups[*number] = Some(KnownGroup::read(call.py, &GroupOptions::new(call.torch, dict.clone(), *number))?);
+        known.is_read[*number] = true;
+    }
+    Ok(stale.is_empty())
+}
+
+/// Reads the options that may change without being replaced, such as a learning rate that is a tensor. Runs Python code.
+pub fn read_volatile<R: Rule<C, S>, const C: usize, const S: usize>(known: &mut Known<R, C, S>, call: &Call<'_>) {
+    known.is_read.fill(false);
+    for number in 0..known.groups.len() {
+        if !known.groups[number].as_ref().is_some_and(KnownGroup::is_volatile) {
+            continue;
+        }
+        let Ok(group) = call.param_groups.get_item(number) else { continue };
+        let Some(dict) = call.torch.plain_dict(&group) else { continue };
+        // What is wrong shows when it matters: where the group has something to do.
+        if let Ok(read) = KnownGroup::read(call.py, &GroupOptions::new(call.torch, dict.clone(), number)) {
+            known.groups[number] = Some(read);
+            known.is_read[number] = true;
+        }
+    }
+}
+
+/// The parameters of a group. Anything but a list may make them when asked, so that they have to be held.
+fn params<'py, R, const C: usize, const S: usize>(
+    known: &mut Known<R, C, S>,
+    call: &Call<'py>,
+    dict: &Bound<'py, PyDict>,
+    number: usize,
+) -> Result<Option<Bound<'py, PyList>>, Stop> {
+    let options = GroupOptions::new(call.torch, dict.clone(), number);
+    if let Some(list) = options.listed_params()? {
+        return Ok(Some(list));
+    }
+    if !known.owned.is_needed {
+        known.owned.is_needed = true;
+        return Ok(None);
+    }
+    known.owned.was_needed = true;
+    let params = options.params()?;
+    known.owned.objects.push(params.clone().into_any().unbind());
+    Ok(Some(params))
+}
+
+/// An item of a list, as long as no Python code runs.
+#[inline]
+fn item<'a, 'py>(list: &'a Bound<'py, PyList>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+    // SAFETY: a list, of which this is an item or beyond the end; the list has a reference.
+    unsafe {
+        let item = ffi::PyList_GetItem(list.as_ptr(), index as ffi::Py_ssize_t);
+        if item.is_null() {
+            drop(PyErr::take(list.py()));
+            return None;
+        }
+        Some(Borrowed::from_ptr(list.py(), item))
+    }
+}
+
+/// A parameter and its gradient, if it has one; nothing at all if Python has to be asked.
+#[inline]
+#[allow(clippy::option_option)]
+fn plain(torch: &Torch, param: Borrowed<'_, '_, PyAny>) -> Option<Option<(Spot, Spot)>> {
+    if !torch.is_plain(&param) {
+        return None;
+    }
+    // SAFETY: a tensor, which its list holds.
+    unsafe {
+        let spot = torch.spot(param.as_ptr());
+        match torch.grad_of(spot) {
+            Grad::None => Some(None),
+            Grad::Plain(grad) => Some(Some((spot, grad))),
+            Grad::Unknown => None,
+        }
+    }
+}
+
+/// Enters a parameter of this step.
+#[inline]
+fn enter<R, const C: usize, const S: usize>(
+    known: &mut Known<R, C, S>,
+    (group, index): (usize, usize),
+    object: usize,
+    (param, grad): (Spot, Spot),
+) {
+    let (group, index) = (group as u32, index as u32);
+    match known.members.get_mut(known.spots.len()) {
+        Some(member) => {
+            known.is_same &= (member.group, member.index) == (group, index);
+            member.is_new &= member.object == object;
+            (member.group, member.index, member.object, member.lacks) = (group, index, object, Lacks::Nothing);
+        }
+        None => {
+            let place = known.members.len() as u32;
+            known.members.push(Member { group, index, object, place, drive: 0, lacks: Lacks::Nothing, is_new: false });
+            known.seen.push(Parts::all(super::super::plan::Seen::NONE));
+            known.is_same = false;
+        }
+    }
+    let m = known.spots.len();
+    match known.grad_seats.get_mut(m) {
+        Some(seat) => *seat = grad.address(),
+        None => known.grad_seats.push(grad.address()),
+    }
+    known.spots.push(Parts { param, grad, ..Parts::all(Spot::NONE) });
+}
+
+#[inline]
+fn fetch_ahead<R, const C: usize, const S: usize>(
+    known: &Known<R, C, S>,
+    torch: &Torch,
+    params: &Bound<'_, PyList>,
+    index: usize,
+) {
+    if let Some(param) = item_ahead(params, index + AHEAD[0]) {
+        prefetch(param.as_ptr());
+    }
+    if let Some(param) = item_ahead(params, index + AHEAD[1]).filter(|param| torch.is_plain(param)) {
+        // SAFETY: a tensor, which its list holds.
+        unsafe { torch.prefetch(torch.spot(param.as_ptr())) };
+    }
+    if let Some(&seat) = known.grad_seats.get(known.spots.len() + AHEAD[2]) {
+        prefetch(core::ptr::without_provenance::<u8>(seat));
+    }
+}
+
+#[inline]
+fn item_ahead<'a, 'py>(params: &'a Bound<'py, PyList>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+    if index < params.len() { item(params, index) } else { None }
+}

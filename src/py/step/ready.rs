@@ -1,0 +1,117 @@
+//! Ready: a step over what was seen, as the drivers take it.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::call::Call;
+use super::super::end::Stop;
+use super::super::plan::drive::Drive;
+use super::super::plan::groups::KnownGroup;
+use super::super::plan::layouts::Layouts;
+use super::super::plan::parts::{Parts, Role};
+use super::super::plan::{Member, Seen};
+use super::{find, resolve};
+use crate::batch::{Batch, Ready, Unfit};
+use crate::rule::Rule;
+use crate::tensor::{Device, Operands, View, Walk};
+
+/// The parts of a step, each with the place of its device among those of the step.
+pub type ByDevice<'a, R, const C: usize, const S: usize> = Vec<(usize, Ready<'a, R, C, S>)>;
+
+/// The step before on all devices once more, with the gradients where they are now.
+pub fn again<'a, R: Rule<C, S>, const C: usize, const S: usize>(
+    groups: &[Option<KnownGroup<R>>],
+    members: &[Member],
+    seen: &[Parts<Seen, S>],
+    drives: &mut [Drive<R, C, S>],
+) -> Option<ByDevice<'a, R, C, S>> {
+    let mut all = Vec::with_capacity(1);
+    for (d, drive) in drives.iter_mut().enumerate().filter(|(_, drive)| drive.is_used) {
+        let mut kept = drive.kept.take()?;
+        let own = members.iter().zip(seen.iter()).filter(|(member, _)| usize::from(member.drive) == d);
+        for (place, (_, seen)) in own.enumerate() {
+            if !kept.move_grad(place, core::ptr::with_exposed_provenance_mut(seen.grad.data), &mut drive.territory) {
+                return None;
+            }
+        }
+        // SAFETY: all tensors were just seen where they were in that step, and no Python code ran since.
+        all.push((d, unsafe { kept.again(|number| groups[number].as_ref().map(|known| &known.group)) }?));
+    }
+    Some(all)
+}
+
+/// The step collected and checked. With `unscale` the gradients are multiplied by it, or on a GPU by a number that is there.
+pub fn anew<'a, R: Rule<C, S>, const C: usize, const S: usize>(
+    call: &Call<'_>,
+    groups: &[Option<KnownGroup<R>>],
+    (members, seen): (&[Member], &[Parts<Seen, S>]),
+    layouts: &'a Layouts,
+    walks: &mut HashMap<Parts<u32, S>, Arc<Walk<S>>>,
+    drives: &mut [Drive<R, C, S>],
+    unscale: Option<f64>,
+) -> Result<ByDevice<'a, R, C, S>, Stop> {
+    let mut batches: Vec<_> = drives.iter().map(|drive| Batch::on(drive.device, unscale)).collect();
+    for (member, seen) in members.iter().zip(seen.iter()) {
+        let (group, index) = (member.group as usize, member.index as usize);
+        let Some(known) = &groups[group] else { continue };
+        let place = || call.place(group, index);
+        let Some(operands) = operands(layouts, seen) else { continue };
+        check_memory::<R, C, S>(call, &operands, (group, index))?;
+        if unscale.is_some() && operands.grad.overlaps_itself() {
+            return Err(Stop::Torch(format!("{}: grad overlaps itself, and a GradScaler unscales it", place())));
+        }
+        let key = Parts {
+            param: seen.param.layout,
+            grad: seen.grad.layout,
+            step: u32::MAX,
+            slots: seen.slots.map(|slot| slot.layout),
+        };
+        let mut walk: Option<Arc<Walk<S>>> = walks.get(&key).cloned();
+        let was_there = walk.is_some();
+        batches[usize::from(member.drive)]
+            .push((group, &known.group), member.is_new, &mut walk, &operands, place)
+            .map_err(|unfit| match unfit {
+                Unfit::Wrong(error) => error.into(),
+                Unfit::Refused(name, refusal) => Stop::Torch(format!("{}: {name} {refusal}", place())),
+            })?;
+        if let Some(walk) = walk.filter(|_| !was_there) {
+            walks.insert(key, walk);
+        }
+    }
+    let mut all = Vec::with_capacity(1);
+    for (d, (batch, drive)) in batches.into_iter().zip(drives).enumerate().filter(|(_, (_, drive))| drive.is_used) {
+        let ready = batch.ready(&mut drive.territory);
+        all.push((d, ready.ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))?));
+    }
+    Ok(all)
+}
+
+/// A member's memory.
+fn operands<'a, const S: usize>(layouts: &'a Layouts, seen: &Parts<Seen, S>) -> Option<Operands<'a, S>> {
+    let view = |seen: Seen| layouts.get(seen.layout).map(|layout| layout.view(seen.data));
+    Some(Operands {
+        param: view(seen.param)?,
+        grad: view(seen.grad)?,
+        slots: seen.slots.map(view),
+        step: view(seen.step),
+    })
+}
+
+/// That no storage was freed. A lazy zero has no memory either; the drivers refuse it.
+fn check_memory<R: Rule<C, S>, const C: usize, const S: usize>(
+    call: &Call<'_>,
+    operands: &Operands<'_, S>,
+    at: (usize, usize),
+) -> Result<(), Stop> {
+    let lacks = |view: Option<View<'_>>| view.is_some_and(|view| view.device() == Device::Cpu && !view.has_memory());
+    let views =
+        [(Role::Param, Some(operands.param)), (Role::Grad, Some(operands.grad)), (Role::State("step"), operands.step)];
+    let slots = R::SLOTS.iter().zip(operands.slots).map(|(name, slot)| (Role::State(name), slot));
+    for (role, view) in views.into_iter().chain(slots) {
+        if lacks(view) {
+            resolve::check_freed(call, &find::object(call, at, role)?, role, &|| call.place(at.0, at.1))?;
+        }
+    }
+    Ok(())
+}
