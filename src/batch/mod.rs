@@ -193,7 +193,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
             return true;
         }
         task.grad = data;
-        task.walk.read_at(data).is_none_or(|span| territory.is_free(place, span))
+        task.walk.is_there(data) && task.walk.read_at(data).is_none_or(|span| territory.is_free(place, span))
     }
 
     /// The same step once more, its groups as they are now; `None` where it has to be collected anew, be it for an error.

@@ -89,6 +89,12 @@ impl fmt::Display for Device {
     }
 }
 
+/// Whether there can be memory at an address.
+#[inline]
+pub(crate) fn is_memory(data: *const u8) -> bool {
+    data.addr() >= 4 << 20
+}
+
 /// A tensor's memory, borrowed for `'a`.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
@@ -167,7 +173,7 @@ impl<'a> View<'a> {
     /// a view of one by the view's offset; no system gives memory that low.
     #[inline]
     pub fn has_memory(&self) -> bool {
-        self.is_empty() || self.data.addr() >= 4 << 20
+        self.is_empty() || is_memory(self.data)
     }
 
     /// The memory from the first byte of an element to the last, with what lies between; `None` if there are no

@@ -2,7 +2,7 @@
 
 use super::operands::Operands;
 use super::overlap::Span;
-use super::view::{Device, Dtype, View};
+use super::view::{Device, Dtype, View, is_memory};
 
 /// The way through one parameter's tensors: in the parameter's order in memory, the elements of the others alongside.
 ///
@@ -179,6 +179,12 @@ impl<const S: usize> Walk<S> {
     pub fn read_at(&self, data: *const u8) -> Option<Span> {
         let (below, above) = self.reach.grad;
         (!self.is_empty()).then(|| Span { from: data.addr() - below, to: data.addr() + above })
+    }
+
+    /// Whether a gradient whose first element is here has memory.
+    #[inline]
+    pub fn is_there(&self, data: *const u8) -> bool {
+        self.is_empty() || is_memory(data)
     }
 
     /// The number of elements.

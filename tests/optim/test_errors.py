@@ -64,20 +64,6 @@ def test_freed_storage(offset):
     assert_refused(optimizer, params, RuntimeError, PLACE, "grad has 4 elements and its storage is empty")
 
 
-@pytest.mark.parametrize(
-    ("cls", "options", "change", "name"),
-    [
-        (optim.Adam, {}, {"amsgrad": True}, "max_exp_avg_sq"),
-        (optim.RMSprop, {}, {"momentum": 0.9}, "momentum_buffer"),
-        (optim.RMSprop, {}, {"centered": True}, "grad_avg"),
-    ],
-)
-def test_option_switched_on_whose_state_is_missing(cls, options, change, name):
-    optimizer, params = trained(cls, **options)
-    optimizer.param_groups[0].update(change)
-    assert_refused(optimizer, params, KeyError, "param_groups[0]['params'][0]", f'no "{name}"')
-
-
 def test_one_state_entry_missing():
     optimizer, params = trained()
     del optimizer.state[params[1]]["exp_avg"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
@@ -67,6 +69,10 @@ class Fused(_Parent):
 
     _rule: ClassVar[str]
     """The name of the update rule in Rust."""
+
+    _late: ClassVar[dict[str, str]] = {}
+    """The state entries that an option calls for beside others, and the option: switched on in mid-training, they begin
+    at zero. Rust makes them as it steps."""
 
     _variants: ClassVar[tuple[str, ...]] = ()
     """Options that torch lacks and that change the rule; all are flags, off by default."""
@@ -206,6 +212,10 @@ class Fused(_Parent):
             # It sees, and may change, every operator of torch: a trace without the step would be wrong.
             path = "torch: a TorchDispatchMode is active"
             self._widen_counts()
+        elif (name := _overridden(type(self), frozenset(self.__dict__))) is not None:
+            # Whoever did that wants it called.
+            path = f"torch: {name} is overridden"
+            self._widen_counts()
         elif found_inf is not None and found_inf.is_cpu and found_inf.item() != 0:
             last.path = _OVERFLOW
             return
@@ -305,11 +315,31 @@ class Fused(_Parent):
                     _clip.unscale(self._params(), scaling["grad_scale"])
             for group in groups:
                 group["fused"] = False
-            step()
+            with self._late_slots():
+                step()
         finally:
             for group in groups:
                 group["fused"] = True
             self.__dict__.update(scaling)
+
+    @contextmanager
+    def _late_slots(self) -> Iterator[None]:
+        """Make what an option calls for only now; torch takes it for missing. It goes again if the step fails."""
+        made = []
+        for group in self.param_groups:
+            names = [name for name, option in self._late.items() if group.get(option)]
+            for param in group["params"] if names else ():
+                state = self.state.get(param)
+                for name in names if param.grad is not None and state else ():
+                    if state.get(name) is None:
+                        state[name] = self._new_slot(name, param)
+                        made.append((state, name))
+        try:
+            yield
+        except BaseException:
+            for state, name in made:
+                state.pop(name, None)
+            raise
 
     def _check_capture(self) -> None:
         """Raise or warn as torch's `step` where `capturable` and what happens do not go together."""
@@ -367,6 +397,20 @@ class Fused(_Parent):
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
         device = param.device if group.get("fused") or group.get("capturable") else "cpu"
         return torch.zeros((), dtype=torch.float64 if wide else torch.float32, device=device)
+
+
+_CALLED = ("_init_group",)
+"""What torch's `step` calls, and ours does not."""
+
+
+@lru_cache(maxsize=None)
+def _overridden(cls: type, own: frozenset[str]) -> str | None:
+    """The first of `_CALLED` that a class of ours, or an instance with these attributes, has of its own."""
+    torchs = next(base for base in cls.__mro__ if base.__module__.startswith("torch."))
+    for name in _CALLED:
+        if name in own or getattr(cls, name, None) is not getattr(torchs, name, None):
+            return name
+    return None
 
 
 def _on_cpu(group: dict[str, Any]) -> bool:

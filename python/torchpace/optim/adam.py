@@ -1,5 +1,7 @@
 """Adam."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -70,6 +72,7 @@ class Adam(Fused, torch.optim.Adam):
     """
 
     _rule = "adam"
+    _late: ClassVar[dict[str, str]] = {"max_exp_avg_sq": "amsgrad"}
 
     def __init__(
         self,

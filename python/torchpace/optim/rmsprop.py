@@ -1,5 +1,7 @@
 """RMSprop."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -73,6 +75,7 @@ class RMSprop(Fused, torch.optim.RMSprop):
     """
 
     _rule = "rmsprop"
+    _late: ClassVar[dict[str, str]] = {"momentum_buffer": "momentum", "grad_avg": "centered"}
     _variants = ("eps_inside",)
 
     def __init__(
