@@ -406,9 +406,9 @@ _CALLED = ("_init_group",)
 @lru_cache(maxsize=None)
 def _overridden(cls: type, own: frozenset[str]) -> str | None:
     """The first of `_CALLED` that a class of ours, or an instance with these attributes, has of its own."""
-    torchs = next(base for base in cls.__mro__ if base.__module__.startswith("torch."))
+    ours = next(base for base in cls.__mro__ if base.__module__.startswith("torchpace.optim."))
     for name in _CALLED:
-        if name in own or getattr(cls, name, None) is not getattr(torchs, name, None):
+        if name in own or getattr(cls, name, None) is not getattr(ours, name, None):
             return name
     return None
 

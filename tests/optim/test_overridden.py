@@ -1,0 +1,72 @@
+"""What a subclass, or an instance, overrides of what torch's `step` calls is called."""
+
+from types import MethodType
+
+import pytest
+import torch
+
+from cases import OPTIMIZERS
+from torchpace import optim
+
+
+def doubling(cls):
+    """A class that doubles all gradients where torch's `step` asks for them."""
+
+    class Doubling(cls):
+        def _init_group(self, group, *lists):
+            for param in group["params"]:
+                if param.grad is not None:
+                    param.grad = param.grad * 2
+            return super()._init_group(group, *lists)
+
+    return Doubling
+
+
+def stepped(cls, change=lambda optimizer: None):
+    params = [torch.nn.Parameter(torch.linspace(1, 2, 5)), torch.nn.Parameter(torch.ones(2, 3))]
+    optimizer = cls(params, lr=0.1, weight_decay=0.1)
+    change(optimizer)
+    for step in range(3):
+        for param in params:
+            param.grad = torch.full_like(param, 0.5 + step)
+        optimizer.step()
+    return params, optimizer
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_subclass_that_overrides_it(name):
+    params, optimizer = stepped(doubling(getattr(optim, name)))
+    expected, _ = stepped(doubling(getattr(torch.optim, name)))
+    assert optimizer.last_path == "torch: _init_group is overridden"
+    torch.testing.assert_close(params, expected)
+    plain, _ = stepped(getattr(torch.optim, name))
+    if name == "SGD":  # the others scale their gradients anyway
+        assert not torch.equal(params[0], plain[0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_instance_that_overrides_it(name):
+    calls = []
+
+    def change(optimizer):
+        inner = optimizer._init_group
+
+        def init_group(self, group, *lists):
+            calls.append(len(lists))
+            return inner(group, *lists)
+
+        optimizer._init_group = MethodType(init_group, optimizer)
+
+    params, optimizer = stepped(getattr(optim, name), change)
+    assert optimizer.last_path == "torch: _init_group is overridden"
+    assert len(calls) == 3
+    torch.testing.assert_close(params, stepped(getattr(torch.optim, name))[0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_subclass_that_overrides_other_things_is_stepped_on_here(name):
+    class Named(getattr(optim, name)):
+        def state_dict(self):
+            return super().state_dict() | {"name": "mine"}
+
+    assert stepped(Named)[1].last_path == "fused"
