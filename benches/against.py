@@ -2,8 +2,6 @@
 
 import statistics
 
-import torch
-
 OPTIMIZERS = {
     "SGD momentum": ("SGD", {"momentum": 0.9}),
     "RMSprop": ("RMSprop", {}),
@@ -22,17 +20,6 @@ TORCHS = {
 def lacks(variant, optimizer):
     """Whether torch has no such arm of the optimizer."""
     return (variant, optimizer) == ("fused", "RMSprop")
-
-
-def clipping(params, step, max_norm):
-    """Clip in place, then step, as `max_grad_norm` does in ours; by foreach, which is the faster way."""
-    params = list(params)
-
-    def clipped():
-        torch.nn.utils.clip_grad_norm_(params, max_norm, foreach=True)
-        step()
-
-    return clipped
 
 
 def turn(arms, count):
