@@ -9,10 +9,10 @@ loses, which have a star. Below them is each arm's mean loss, which tells whethe
 does not in bfloat16: tests/optim/test_torch_faults.py).
 
 In the loop "clip" the norm of the gradients is clipped, by `max_grad_norm` in ours and by `clip_grad_norm_` before
-torch's step, and timed with it; in "LambdaLR, EMA" a scheduler follows the step, and a moving average of the weights. In
-bfloat16 the parameters are, too. `--record` takes all loops, types and numbers of threads, and writes the rows to
-benches/record/<machine>/<date>-loop.csv. Nothing else may run meanwhile: torch's threads spin while they wait for one
-that has lost its core. The column "others" tells what share of a core other processes used during a row.
+torch's step, and timed with it; in "LambdaLR, EMA" a scheduler follows the step, and a moving average of the weights.
+Under bfloat16 the parameters are of that type. `--record` takes all loops, types and numbers of threads, and writes the
+rows to benches/record/<machine>/<date>-loop.csv. Nothing else may run meanwhile: torch's threads spin while they wait
+for one that has lost its core. The column "others" tells what share of a core other processes used during a row.
 """
 
 import argparse

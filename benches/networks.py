@@ -89,8 +89,8 @@ def depthwise(blocks=30, width=32):
     """Convolutions of each channel and across channels in turn: six small tensors a block."""
     made = [conv(1, width), nn.ReLU(), nn.MaxPool2d(2)]
     for _ in range(blocks):
-        made += [conv(width, width, groups=width), nn.ReLU(), conv(width, width, 1), nn.ReLU()]
-    return nn.Sequential(*made, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+        made.append(Residual(nn.Sequential(conv(width, width, groups=width), nn.ReLU(), conv(width, width, 1))))
+    return nn.Sequential(*made, nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 
 @functools.cache
