@@ -450,7 +450,7 @@ def amp_step(optimizer, scheduler, grad):
     [
         lambda optimizer: OURS.StepLR(optimizer, 3),
         lambda optimizer: TORCHS.StepLR(optimizer, 3),
-        lambda optimizer: schedule.step(0.1, 3).on(optimizer),
+        lambda optimizer: schedule.step(3).on(optimizer),
     ],
     ids=["ours", "torchs", "composable"],
 )
