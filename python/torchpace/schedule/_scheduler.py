@@ -87,6 +87,10 @@ class Scheduler(LRScheduler):
         """What torch's sequences call where a turn begins."""
         self._go(self.last_epoch + 1 if epoch is None else epoch, self._step_count)
 
+    def set_again(self) -> None:
+        """Set the option to its rate at this step, whatever has been written there since."""
+        self._write()
+
     def __repr__(self) -> str:
         groups = "" if self._groups is None else f", groups={sorted(self._groups)}"
         return (
