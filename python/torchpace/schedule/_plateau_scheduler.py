@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import SupportsFloat, SupportsIndex
+from collections.abc import Sequence
+from typing import SupportsFloat
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -37,7 +37,7 @@ class PlateauScheduler(Scheduler, ReduceLROnPlateau):
         optimizer: Optimizer,
         schedule: Schedule,
         param: str = "lr",
-        groups: SupportsIndex | Iterable[SupportsIndex] | None = None,
+        groups: int | Sequence[int] | None = None,
         last_epoch: int = -1,
     ) -> None:
         if not isinstance(schedule, Schedule):

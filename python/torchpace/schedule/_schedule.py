@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from torchpace import _native
 from torchpace.schedule._numbers import as_int, not_negative, number, real
@@ -225,7 +225,7 @@ class Schedule:
         self,
         optimizer: Optimizer,
         param: str = "lr",
-        groups: SupportsIndex | Iterable[SupportsIndex] | None = None,
+        groups: int | Sequence[int] | None = None,
         last_epoch: int = -1,
     ) -> Scheduler:
         """A scheduler that sets an option of an optimizer's groups; each group's own value is its base.

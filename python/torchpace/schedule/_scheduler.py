@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Container, Iterable, Iterator
-from typing import Any, SupportsIndex
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -54,7 +54,7 @@ class Scheduler(LRScheduler):
         optimizer: Optimizer,
         schedule: Schedule,
         param: str = "lr",
-        groups: SupportsIndex | Iterable[SupportsIndex] | None = None,
+        groups: int | Sequence[int] | None = None,
         last_epoch: int = -1,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -343,7 +343,7 @@ class Scheduler(LRScheduler):
             option.write(groups[index], value)
 
 
-def _indices(groups: SupportsIndex | Iterable[SupportsIndex] | None, count: int) -> frozenset[int] | None:
+def _indices(groups: int | Sequence[int] | None, count: int) -> frozenset[int] | None:
     if groups is None:
         return None
     try:
@@ -358,7 +358,7 @@ def _indices(groups: SupportsIndex | Iterable[SupportsIndex] | None, count: int)
     return frozenset(indices)
 
 
-def _last_epoch(step: SupportsIndex) -> int:
+def _last_epoch(step: int) -> int:
     try:
         found = operator.index(step)
     except TypeError:
