@@ -206,6 +206,24 @@ def test_a_rate_that_the_user_has_set_stays():
     assert optimizer.param_groups[0]["lr"] == 0.7
 
 
+@pytest.mark.parametrize("tree", LEAVES, ids=str)
+def test_a_scheduler_made_for_a_later_step_and_its_state(tree):
+    """What the groups had before counts for nothing then."""
+    run, resumed = cases.scheduled(), cases.scheduled()
+    straight = tree.make(OURS, run)
+    for _ in range(5):
+        straight.step()
+    for group, saved in zip(resumed.param_groups, run.param_groups, strict=True):
+        group.update({key: value for key, value in saved.items() if key != "params"}, lr=0.7)
+    again = tree.make(OURS, resumed, last_epoch=4)
+    same(resumed, run)
+    again.load_state_dict(copy.deepcopy(straight.state_dict()))
+    for _ in range(5):
+        same(resumed, run)
+        straight.step()
+        again.step()
+
+
 def test_torch_leaves_another_rate_in_the_groups():
     for library, expected in ((TORCHS, 0.03), (OURS, 0.1 * 0.9**2)):
         run, resumed = cases.scheduled(), cases.scheduled()

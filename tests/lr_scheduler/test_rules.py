@@ -254,6 +254,21 @@ def test_several_late_groups_at_once_and_one_after_the_other():
         assert others == pytest.approx([share * head for share in (0.5, 2.0, 0.0, 1.5, 4.0)])
 
 
+def test_late_groups_of_other_types_than_the_others():
+    for lr, late in ((torch.tensor(0.1), 0.01), (0.1, torch.tensor(0.01))):
+        optimizer = cases.scheduled(lr=lr)
+        scheduler = OURS.CosineAnnealingWarmRestarts(optimizer, 5)
+        scheduler.step()
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": late})
+        share = float(late) / float(optimizer.param_groups[1]["lr"])
+        for _ in range(9):
+            scheduler.step()
+            assert type(optimizer.param_groups[2]["lr"]) is type(late)
+            assert float(optimizer.param_groups[2]["lr"]) == pytest.approx(
+                share * float(optimizer.param_groups[1]["lr"]), rel=1e-6
+            )
+
+
 def test_a_late_group_is_multiplied_with_the_others():
     optimizer = cases.scheduled()
     scheduler = OURS.StepLR(optimizer, 2, gamma=0.5)

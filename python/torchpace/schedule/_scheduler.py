@@ -81,6 +81,7 @@ class Scheduler(LRScheduler):
 
     def _initial_step(self) -> None:
         self.last_epoch, self._step_count = self._start, 1
+        self._find_bases()
         self._write()
 
     def _update_lr(self, epoch: float | None = None) -> None:
@@ -263,6 +264,7 @@ class Scheduler(LRScheduler):
         before = self.last_epoch, self._step_count, self.base_values, self._memories
         self.last_epoch, self._step_count, self.base_values, self._memories = state  # type: ignore[assignment]
         try:
+            self._find_bases()
             self._write()
         except BaseException:
             self.last_epoch, self._step_count, self.base_values, self._memories = before
@@ -324,14 +326,13 @@ class Scheduler(LRScheduler):
 
     def _scales(self) -> list[float]:
         """The scales of the plateaus in the schedule."""
-        return [memory[0] for memory in self._memories]
+        return [memory[0] for memory in self._memories] if self._memories else []
 
     def _values(self) -> list[tuple[int, float]]:
         step, scales, rate = float(self.last_epoch), self._scales(), self.schedule._core.lr
         return [(index, rate(base, step, scales)) for index, base in enumerate(self.base_values) if base is not None]
 
     def _write(self) -> None:
-        self._find_bases()
         if self.last_epoch < 0:
             return  # its turn in a sequence is yet to come
         option, groups = self._option, self.optimizer.param_groups

@@ -53,11 +53,11 @@ class LRScheduler(lr_scheduler.LRScheduler):
 
     Matches torch: all.
 
-    Differs from torch, in every class: a group that is added to the optimizer later is taken up at the next step, and
-    keeps the proportion to the others that its learning rate has when it comes. A state is taken over whole or not at
-    all, and its learning rates are put in the groups unless somebody else has set them since this scheduler did; so the
-    optimizer's state, a new scheduler and its state may come in any order. An optimizer's ``step`` may be what
-    ``torch.compile`` has made of it.
+    Differs from torch: what follows holds for every class. A group that is added to the optimizer later is taken up at
+    the next step, and keeps the proportion to the others that its learning rate has when it comes. A state is taken
+    over whole or not at all, and its learning rates are put in the groups unless somebody else has set them since this
+    scheduler did; so the optimizer's state, a new scheduler and its state may come in any order. An optimizer's
+    ``step`` may be what ``torch.compile`` has made of it.
 
     Example:
         >>> import torch
@@ -164,7 +164,7 @@ class LRScheduler(lr_scheduler.LRScheduler):
     def _first_lr(self, group: dict[str, Any], other: dict[str, Any]) -> Any:
         """What a late group would have begun with, had it always been in its proportion to another."""
         share = proportion(group["lr"], other["lr"])
-        return copied(group["lr"]) if share is None else other["initial_lr"] * share
+        return copied(group["lr"]) if share is None else shared(other["initial_lr"], share)
 
     def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
         """Give a late group what the class keeps for each: its share of what it keeps for the group at `last`."""
@@ -196,16 +196,19 @@ def to_initial_lr(optimizer: Any) -> None:
 
 
 def proportion(one: Any, other: Any) -> Any:
-    """The proportion of two numbers, or tensors of one; None if there is none."""
+    """The proportion of two numbers, or tensors of one; None if there is none. A tensor, if the first is one."""
     if other == 0:
         return None
-    share = one / other
+    share = one / other if isinstance(one, Tensor) else one / float(other)
     return share if math.isfinite(share) else None
 
 
 def shared(value: Any, share: Any) -> Any:
-    """A late group's share of a value; the value itself, where there is no proportion."""
-    return copied(value) if share is None else value * share
+    """A late group's share of a value, of the share's type; the value itself, where there is no proportion."""
+    if share is None:
+        return copied(value)
+    product = value * share
+    return product.item() if isinstance(product, Tensor) and not isinstance(share, Tensor) else product
 
 
 def _seen(init: Callable[..., None]) -> Callable[..., None]:

@@ -77,7 +77,8 @@ def taking_over(scheduler: Any) -> Iterator[None]:
         # Schedulers within may have set something, each as if it were its turn.
         _put(optimizer, now)
     is_new = known.new.pop(scheduler, None) == places and _same_rates(now, known.left)
-    if is_new and _in_use(known.found):
+    # One that was made for a later step has overruled what it found.
+    if is_new and not (places[0] or 0) > 0 and _in_use(known.found):
         _put(optimizer, known.found, over=known.left)
     elif is_new or (_places(scheduler) != places and _same_rates(now, [{"lr": lr} for lr in last or []])):
         _set(scheduler)

@@ -7,7 +7,7 @@ from typing import Any
 from torch.optim import lr_scheduler
 
 from torchpace._native import Formula, advance
-from torchpace.optim.lr_scheduler._base import LRScheduler, proportion
+from torchpace.optim.lr_scheduler._base import LRScheduler, proportion, shared
 
 
 class CosineAnnealingLR(LRScheduler, lr_scheduler.CosineAnnealingLR):
@@ -134,4 +134,4 @@ def above(least: Any, group: dict[str, Any], other: dict[str, Any], otherwise: A
     share = proportion(group["lr"] - least, other["lr"] - least)
     if share is None or share <= 0 or other["lr"] < least:
         return otherwise
-    return (other["initial_lr"] - least) * share + least
+    return shared(other["initial_lr"] - least, share) + least

@@ -70,7 +70,7 @@ class CyclicLR(LRScheduler, lr_scheduler.CyclicLR):
     def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
         if share is not None:
             # Which `initial_lr` need not be: that is of the first scheduler.
-            self.base_lrs[-1] = self.base_lrs[last] * share
+            self.base_lrs[-1] = shared(self.base_lrs[last], share)
         self.max_lrs = [*self.max_lrs, shared(self.max_lrs[last], share)]
         if self.cycle_momentum:
             self.base_momentums = [*self.base_momentums, copied(self.base_momentums[last])]
