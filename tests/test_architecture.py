@@ -41,8 +41,8 @@ PYTHON = {
     "torchpace.gallery": {"torchpace.control", "torchpace.gallery", "torchpace.optim", "torchpace.schedule"},
     "torchpace.gallery.effects": {"torchpace.control", "torchpace.gallery", "torchpace.optim", "torchpace.schedule"},
     "torchpace.optim": {"torchpace._native", "torchpace.optim"},
-    "torchpace.optim.lr_scheduler": {"torchpace._native", "torchpace.optim.lr_scheduler"},
-    "torchpace.schedule": {"torchpace._native", "torchpace.schedule"},
+    "torchpace.optim.lr_scheduler": {"torchpace._native", "torchpace._noted_step", "torchpace.optim.lr_scheduler"},
+    "torchpace.schedule": {"torchpace._native", "torchpace._noted_step", "torchpace.schedule"},
 }
 
 

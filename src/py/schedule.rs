@@ -59,8 +59,8 @@ impl Schedule {
     }
 
     #[staticmethod]
-    fn step(factor: f64, period: f64, floor: f64) -> PyResult<Self> {
-        new(Step { factor, period, floor })
+    fn step(period: f64, factor: f64, floor: f64) -> PyResult<Self> {
+        new(Step { period, factor, floor })
     }
 
     #[staticmethod]
@@ -220,6 +220,12 @@ impl Schedule {
         Ok(true)
     }
 
+    /// The rates at steps that are given, as the rates are, as the bytes of float64.
+    fn lrs<'py>(&self, py: Python<'py>, base: f64, steps: &[u8]) -> PyResult<Bound<'py, PyByteArray>> {
+        let (steps, _) = steps.as_chunks::<{ size_of::<f64>() }>();
+        self.fill(py, steps.len(), |index| self.0.lr(base, f64::from_ne_bytes(steps[index])))
+    }
+
     /// The rates at `count` steps from `start` on, as the bytes of float64.
     fn values<'py>(
         &self,
@@ -229,23 +235,7 @@ impl Schedule {
         count: usize,
         stride: f64,
     ) -> PyResult<Bound<'py, PyByteArray>> {
-        let length = count.checked_mul(size_of::<f64>()).filter(|length| isize::try_from(*length).is_ok());
-        let length = length.ok_or_else(|| PyMemoryError::new_err(format!("{count} values do not fit in memory")))?;
-        let fill = |bytes: &mut [u8]| {
-            for (index, place) in bytes.chunks_exact_mut(size_of::<f64>()).enumerate() {
-                let rate = self.0.lr(base, start + index as f64 * stride);
-                place.copy_from_slice(&rate.to_ne_bytes());
-            }
-        };
-        PyByteArray::new_with(py, length, |bytes| {
-            if self.0.function_count() == 0 {
-                py.detach(|| fill(bytes));
-            } else {
-                fill(bytes);
-                raised()?;
-            }
-            Ok(())
-        })
+        self.fill(py, count, |index| self.0.lr(base, start + index as f64 * stride))
     }
 
     /// The step from which on nothing changes, if there is one.
@@ -354,6 +344,33 @@ impl Schedule {
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
         // Equal schedules read alike.
         self.0.to_string().into_pyobject(py)?.hash()
+    }
+}
+
+impl Schedule {
+    /// The bytes of `count` rates, worked out without the GIL if no function of Python's is inside.
+    fn fill<'py>(
+        &self,
+        py: Python<'py>,
+        count: usize,
+        rate: impl Fn(usize) -> f64 + Sync,
+    ) -> PyResult<Bound<'py, PyByteArray>> {
+        let length = count.checked_mul(size_of::<f64>()).filter(|length| isize::try_from(*length).is_ok());
+        let length = length.ok_or_else(|| PyMemoryError::new_err(format!("{count} values do not fit in memory")))?;
+        let fill = |bytes: &mut [u8]| {
+            for (index, place) in bytes.chunks_exact_mut(size_of::<f64>()).enumerate() {
+                place.copy_from_slice(&rate(index).to_ne_bytes());
+            }
+        };
+        PyByteArray::new_with(py, length, |bytes| {
+            if self.0.function_count() == 0 {
+                py.detach(|| fill(bytes));
+            } else {
+                fill(bytes);
+                raised()?;
+            }
+            Ok(())
+        })
     }
 }
 

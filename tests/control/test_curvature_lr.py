@@ -411,7 +411,7 @@ def test_a_group_that_is_added_later():
     scheduler = CurvatureLR(optimizer, lambda: bowl.loss() + other.loss(), safety=0.5, every=1)
     optimizer.step()
     assert scheduler.get_last_lr() == pytest.approx([0.25])
-    optimizer.add_param_group({"params": [other.theta], "lr": 0.5})
+    optimizer.add_param_group({"params": [other.theta], "lr": 0.125})  # half the other's, and stays so
     scheduler.step()
     assert scheduler.get_last_lr() == pytest.approx([0.125, 0.0625])
 

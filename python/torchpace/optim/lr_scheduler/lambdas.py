@@ -29,7 +29,8 @@ class LambdaLR(LRScheduler, lr_scheduler.LambdaLR):
     Matches torch: to the bit, at every step. Functions and lambdas stay out of ``state_dict``; of other callables it
     has their ``__dict__``.
 
-    Differs from torch: a group added later takes the last group's function, times its own learning rate; torch raises.
+    Differs from torch: a group added later takes the last group's function, and keeps the proportion to that group that
+    its learning rate has when it comes; torch raises.
 
     Example:
         >>> import torch
@@ -44,8 +45,8 @@ class LambdaLR(LRScheduler, lr_scheduler.LambdaLR):
 
     _formula = Formula("LambdaLR")
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[-1]]
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[last]]
 
 
 class MultiplicativeLR(LRScheduler, lr_scheduler.MultiplicativeLR):
@@ -85,5 +86,5 @@ class MultiplicativeLR(LRScheduler, lr_scheduler.MultiplicativeLR):
     _formula = Formula("MultiplicativeLR")
     _chainable = True
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[-1]]
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[last]]
