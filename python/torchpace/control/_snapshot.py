@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from torchpace.control._copies import Copies
 from torchpace.control._random_states import RandomStates
-from torchpace.control._structure import Structure
+from torchpace.control._structure import Structure, run_all
+from torchpace.optim import _unwrap
 
 _T = TypeVar("_T")
 
@@ -34,12 +35,16 @@ class Snapshot:
     gradients and AdamW's state, four times the parameters. Until the next `take` a snapshot also keeps the tensors
     alive that it would restore, such as gradients that were cleared.
 
+    An optimizer or scheduler may be one that a trainer prepared (accelerate's, Fabric's), a wrapper (Lookahead, SAM,
+    ZeroRedundancyOptimizer) or several in one: what is within, in attributes, lists and dicts, is restored with it.
+
     Not restored are what hides in functions' closures and global variables, hooks, and what a module's own attributes
     hold inside: a list is the same list again, but not rid of what was appended.
 
     Args:
         modules: a module, or several; a submodule comes with its parent (default: none).
-        optimizers: an optimizer, or several; with the parameters in their groups (default: none).
+        optimizers: an optimizer, or several; with the parameters in their groups, and all optimizers and GradScalers
+            within (default: none).
         schedulers: a scheduler of torch's or ours, or several (default: none).
         scalers: a `torch.amp.GradScaler`, or several (default: none).
         generators: random generators besides the global ones, of torch, Python or NumPy (default: none).
@@ -81,8 +86,8 @@ class Snapshot:
         random: bool = True,
     ) -> None:
         self._modules = several("modules", modules, Module)
-        self._optimizers = several("optimizers", optimizers, Optimizer)
-        self._schedulers = several("schedulers", schedulers, LRScheduler)
+        self._optimizers = several("optimizers", optimizers, Optimizer, _unwrap.is_optimizer)
+        self._schedulers = several_schedulers("schedulers", schedulers)
         self._scalers = several("scalers", scalers, GradScaler)
         self._generators = list(generators)
         self._takes_parameters, self._takes_buffers, self._takes_gradients = parameters, buffers, gradients
@@ -107,7 +112,7 @@ class Snapshot:
             if self._takes_buffers:
                 _visit_module(structure, module)
         for optimizer in self._optimizers:
-            params += [param for group in optimizer.param_groups for param in group["params"]]
+            params += _unwrap.params(optimizer)
             if self._takes_parameters:
                 _visit_optimizer(structure, optimizer)
         for value in [*(self._schedulers if self._takes_parameters else []), *self._scalers, *self._generators]:
@@ -124,27 +129,28 @@ class Snapshot:
     def restore(self) -> None:
         """Put the state back; as often as wanted.
 
-        An interrupt (KeyboardInterrupt) takes effect when all is done.
+        An interrupt (KeyboardInterrupt) takes effect when all is done, and so does an error of something that cannot
+        be put back, such as an array that is read-only now: the rest is.
 
         Raises:
             RuntimeError: none was taken.
         """
-        try:
-            self._restore()
-        except KeyboardInterrupt:
-            self._restore()
-            raise
-
-    def _restore(self) -> None:
         if self._structure is None:
             raise RuntimeError("there is no state to restore: call take() first")
-        self._structure.restore()
-        self._copies.restore()
+        try:
+            self._restore(self._structure)
+        except KeyboardInterrupt:
+            self._restore(self._structure)
+            raise
+
+    def _restore(self, structure: Structure) -> None:
+        random = [] if self._random is None else [self._random.restore]
+        run_all([structure.restore, self._copies.restore, self._restore_gradients, *random])
+
+    def _restore_gradients(self) -> None:
         for param, grad in self._gradients:
             if param.grad is not grad:
                 param.grad = grad
-        if self._random is not None:
-            self._random.restore()
 
     def seed_random(self, number: int) -> None:
         """Seed the global generators whose states were taken; `number` is at least 0."""
@@ -161,20 +167,49 @@ class Snapshot:
         """The memory of the copies, in bytes."""
         return self._copies.nbytes
 
+    def __repr__(self) -> str:
+        """What it is of, and whether it was taken."""
+        lists = (self._modules, self._optimizers, self._schedulers, self._scalers, self._generators)
+        names = ("modules", "optimizers", "schedulers", "scalers", "generators")
+        of = [f"{name}={len(those)}" for name, those in zip(names, lists, strict=True) if those]
+        return f"Snapshot({', '.join([*of, f'taken={self._structure is not None}', f'nbytes={self.nbytes}'])})"
 
-def several(name: str, values: _T | Iterable[_T] | None, kind: type[_T]) -> list[_T]:
+
+def several(
+    name: str, values: _T | Iterable[_T] | None, kind: type[_T], counts: Callable[[Any], bool] | None = None
+) -> list[_T]:
     """One value, several, or None, as a list.
+
+    Args:
+        name: of the argument.
+        values: what it is.
+        kind: what it is to be.
+        counts: whether something counts as that (default: None, whether it is an instance).
 
     Raises:
         TypeError: one is of another type.
     """
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, kind) if counts is None else counts(value)
+
     if values is None:
         return []
-    found = [values] if isinstance(values, kind) or not isinstance(values, Iterable) else list(values)
+    found: list[Any] = [values] if fits(values) or not isinstance(values, Iterable) else list(values)
     for value in found:
-        if not isinstance(value, kind):
+        if not fits(value):
             raise TypeError(f"{name} holds a {type(value).__name__}, expected {kind.__name__}")
     return found
+
+
+def several_schedulers(name: str, values: Any) -> list[LRScheduler]:
+    """Those among values and within what was prepared by a trainer.
+
+    Raises:
+        TypeError: something is none and holds none.
+    """
+    found = several(name, values, LRScheduler, lambda value: bool(_unwrap.within(value, LRScheduler)))
+    return [scheduler for value in found for scheduler in _unwrap.within(value, LRScheduler)]
 
 
 def _visit_module(structure: Structure, module: Module) -> None:
@@ -188,8 +223,15 @@ def _visit_module(structure: Structure, module: Module) -> None:
 
 
 def _visit_optimizer(structure: Structure, optimizer: Optimizer) -> None:
-    structure.attributes(optimizer)
-    structure.visit(optimizer.state, _CUSTOM_DEPTH)
-    for name, value in vars(optimizer).items():
-        if "hooks" not in name:
-            structure.visit(value, 0)
+    parts = _unwrap.parts(optimizer)
+    for part in parts:
+        structure.attributes(part)
+        groups = _unwrap.attribute(part, "param_groups")
+        if groups is not None:
+            structure.visit(_unwrap.attribute(part, "state"), _CUSTOM_DEPTH)
+            structure.visit(groups, 0)
+        for name, value in _unwrap.entries(part).items():
+            if "hooks" not in name:
+                structure.visit(value, 0)
+    for scaler in _unwrap.within(optimizer, GradScaler) if len(parts) > 1 else []:
+        structure.visit(scaler, 2)
