@@ -529,7 +529,7 @@ def test_losses_and_parameters_that_are_none():
         sharpness(lambda: theta.sum(), [vector([1.0])])
     with pytest.raises(ValueError, match=r"params\[1\] is params\[0\] again"):
         sharpness(lambda: theta.sum(), [theta, theta])
-    with pytest.raises(TypeError, match=r"params\[0\] is str"):
+    with pytest.raises(TypeError, match=r"params\[0\] is of type str, expected a tensor"):
         sharpness(lambda: theta.sum(), ["theta"])
     with pytest.raises(ValueError, match=r"params\[0\] is torch.int64"):
         sharpness(lambda: theta.sum(), [torch.ones(2, dtype=torch.int64)])

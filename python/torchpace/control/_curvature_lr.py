@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -15,8 +14,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchpace.control._eigen import NotFiniteError
-from torchpace.control._precondition import Preconditioner, check_known, preconditioners
-from torchpace.control._sharpness import Problem, Scale, check_measurement
+from torchpace.control._numbers import real, whole
+from torchpace.control._precondition import Preconditioner, known_one, preconditioners
+from torchpace.control._sharpness import Measurement, Problem, Scale
+from torchpace.control._state import State
 from torchpace.optim.lr_scheduler import LRScheduler
 
 
@@ -131,23 +132,16 @@ class CurvatureLR(LRScheduler):
         seed: int = 0,
         last_epoch: int = -1,
     ) -> None:
-        check_known(optimizer)
-        check_measurement(1, "largest", method, max_iter, tol, None)
-        for name, count in (("batches", batches), ("every", every)):
-            if count < 1:
-                raise ValueError(f"{name} is {count}, expected a whole number >= 1")
-        if not (math.isfinite(safety) and safety > 0):
-            raise ValueError(f"safety is {safety}, expected a finite number > 0")
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing is {smoothing}, expected a number >= 0 and < 1")
-        if not (math.isfinite(min_lr) and min_lr >= 0):
-            raise ValueError(f"min_lr is {min_lr}, expected a finite number >= 0")
-        if not max_lr >= min_lr:
-            raise ValueError(f"max_lr is {max_lr}, expected a number >= min_lr, which is {min_lr}")
-        self._loss, self._data, self._batches = loss, data, batches
-        self._safety, self._every, self._smoothing = safety, every, smoothing
+        optimizer = known_one(optimizer)
+        self._measurement = Measurement.checked(1, "largest", method, max_iter, tol, None, seed)
+        self._batches, self._every = whole("batches", batches, 1), whole("every", every, 1)
+        self._safety = real("safety", safety, lambda x: math.isfinite(x) and x > 0, "a finite number > 0")
+        self._smoothing = real("smoothing", smoothing, lambda x: 0 <= x < 1, "a number >= 0 and < 1")
+        min_lr = real("min_lr", min_lr, lambda x: math.isfinite(x) and x >= 0, "a finite number >= 0")
+        max_lr = real("max_lr", max_lr, lambda x: x >= min_lr, f"a number >= min_lr, which is {min_lr}")
+        last_epoch = whole("last_epoch", last_epoch, -1)
+        self._loss, self._data, self._model = loss, data, model
         self._bounds, self._warmup = (min_lr, max_lr), warmup
-        self._options = (model, method, max_iter, tol, None, seed)
         self._curvature: float | None = None
         self._rate: float | None = None
         self._measurements, self._products, self._seconds = 0, 0, 0.0
@@ -270,13 +264,14 @@ class CurvatureLR(LRScheduler):
         begin, shares, params = time.perf_counter(), self._shares(), self._params()
         known = preconditioners(self.optimizer, params)
         live = [(param, found) for param, found in zip(params, known, strict=True) if found is not None]
-        problem = Problem(self._loss, [param for param, _ in live], *self._options)
+        problem = Problem(self._loss, [param for param, _ in live], self._model, self._measurement)
         # Of the operator whose largest eigenvalue is 1 where the rates are on the bound: each direction is measured in
         # units of its own bound. It is exact also where groups differ, as all cross the bound with the sign changing.
         scales, shifts = zip(*(_in_bounds(found, shares[found.index]) for _, found in live), strict=True)
-        data = None if self._data is None else islice(self._data, self._batches)
         try:
-            found, hessian = problem.measure(data, scales, shifts if _any(shifts) else None, 1, "largest", "lanczos")
+            found, hessian = problem.measure(
+                self._data, self._batches, scales, shifts if _any(shifts) else None, "lanczos"
+            )
         except NotFiniteError:
             warnings.warn("the curvature is not finite, so the learning rate stays as it is", stacklevel=5)
             return

@@ -46,42 +46,53 @@ class Structure:
         """Let all hold again what they held; where something cannot be put back, the rest is."""
         run_all(self._undo)
 
-    def leave(self, value: Any) -> None:
-        """Do not look into a value, wherever it is met."""
-        self._seen[id(value)] = value
-
     def visit(self, value: Any, objects: int) -> None:
         """Note down a value: containers at any depth, objects by their attributes to the depth `objects`."""
         # What is nearest comes first, so that whatever is met on several ways is met with the most depth left.
         self._ahead.append((value, objects))
         while self._ahead:
-            self._visit_one(*self._ahead.popleft())
+            self.visit_one(*self._ahead.popleft())
 
-    def _visit_one(self, value: Any, objects: int) -> None:
-        if type(value) in _PLAIN:
-            return
+    def later(self, value: Any, objects: int) -> None:
+        """Visit a value when all that is nearer has been."""
+        if type(value) not in _PLAIN:
+            self._ahead.append((value, objects))
+
+    def is_new(self, value: Any) -> bool:
+        """Whether a value was not met yet; it is then."""
+        if type(value) in _PLAIN or isinstance(value, _WHOLE) or id(value) in self._seen:
+            return False
+        self._seen[id(value)] = value  # held, so that its id stays its own
+        return True
+
+    def visit_one(self, value: Any, objects: int) -> None:
+        """Note down one value; what is in it waits for its turn."""
         if isinstance(value, Tensor):
             self.tensors.append(value)
+        elif not self.is_new(value):
             return
-        if isinstance(value, _WHOLE) or id(value) in self._seen:
-            return
-        self._seen[id(value)] = value  # held, so that its id stays its own
-        if isinstance(value, dict):
+        elif isinstance(value, dict):
             self.entries(value)
             self.tensors += [key for key in value if isinstance(key, Tensor)]
-            self._look_into(value.values(), objects)
+            self._at_once(value.values(), objects)
         elif isinstance(value, (tuple, frozenset)):
-            self._look_into(value, objects)
+            self._at_once(value, objects)
         elif isinstance(value, (list, deque)):
             self._undo.append(partial(_refill_list, value, list(value)))
-            self._look_into(value, objects)
+            self._at_once(value, objects)
         elif isinstance(value, set):
             self._undo.append(partial(_refill_set, value, frozenset(value)))
         else:
             self._visit_object(value, objects)
 
-    def _look_into(self, container: Iterable[Any], objects: int) -> None:
+    def _at_once(self, container: Iterable[Any], objects: int) -> None:
         self._ahead.extendleft((item, objects) for item in container if type(item) not in _PLAIN)
+
+    def look_into(self, value: Any, objects: int) -> None:
+        """Note down what an object has, to the depth `objects`."""
+        self.attributes(value)
+        for item in _unwrap.entries(value).values():
+            self.later(item, objects)
 
     def attributes(self, value: Any) -> None:
         """Note down which objects the attributes of an object are, all but hooks, without a look into them."""
@@ -110,8 +121,7 @@ class Structure:
             bits = value.bit_generator
             self._undo.append(partial(setattr, bits, "state", bits.state))
         elif objects > 0 or isinstance(value, _ALWAYS):
-            self.attributes(value)
-            self._ahead += ((item, objects - 1) for item in _unwrap.entries(value).values() if type(item) not in _PLAIN)
+            self.look_into(value, objects - 1)
         else:
             del self._seen[id(value)]  # it may be met again with more depth left
 
