@@ -1,4 +1,4 @@
-"""Optimizers and schedulers as trainers hand them out, in wrappers, and several in one: all of `control` sees within."""
+"""Optimizers and schedulers as trainers hand them out, in wrappers, several in one: `control` sees within."""
 
 import math
 import warnings
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 from trainings import bits
-from wrappers import PLAIN, WRAPPERS, Delegate, Engined, Lookahead, Prepared, PreparedScheduler, SAM, Several
+from wrappers import PLAIN, WRAPPERS, Delegate, Engined, Lookahead, Prepared, PreparedScheduler, Several
 
 import torchpace.optim
 from torchpace.control import CurvatureLR, DivergenceGuard, Snapshot, lr_range_test, max_stable_lr, sharpness
@@ -265,7 +265,10 @@ def test_a_snapshot_and_a_range_test_see_to_the_scaler_of_a_wrapper():
 
 
 def test_schedulers_as_trainers_hand_them_out():
-    for wrap in (lambda scheduler, optimizer: PreparedScheduler(scheduler, [optimizer]), lambda scheduler, _: scheduler):
+    for wrap in (
+        lambda scheduler, optimizer: PreparedScheduler(scheduler, [optimizer]),
+        lambda scheduler, _: scheduler,
+    ):
         x = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
         optimizer = Prepared(torchpace.optim.SGD([x], lr=8.0))
         scheduler = wrap(lr_scheduler.ExponentialLR(optimizer.optimizer, 0.5), optimizer)
@@ -373,9 +376,9 @@ def test_wrappers_that_cannot_be():
     for thing in (Broken(), Several(), torch.nn.Linear(1, 1), Several):
         with pytest.raises(TypeError, match=r"optimizers holds a \w+, expected Optimizer"):
             Snapshot((), [thing])
-        with pytest.raises(TypeError, match="optimizer is of type .*, expected"):
+        with pytest.raises(TypeError, match=r"optimizer is of type .*, expected"):
             DivergenceGuard(thing)
-        with pytest.raises(TypeError, match="optimizer is of type .*, expected"):
+        with pytest.raises(TypeError, match=r"optimizer is of type .*, expected"):
             lr_range_test(torch.nn.Linear(1, 1), thing, lambda model, batch: 0, [1])
     with pytest.raises(TypeError, match="schedulers holds a Several, expected LRScheduler"):
         Snapshot((), (), [Several(torch.optim.SGD([torch.ones(1)]))])

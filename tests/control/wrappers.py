@@ -125,7 +125,7 @@ class PlainLookahead:
 
 
 class SAM(Optimizer):
-    """Climbs before it descends (Foret et al. 2021); its second gradient is the first one's, for no closure is needed."""
+    """Climbs before it descends (Foret et al. 2021); by the same gradient, so that it needs no closure."""
 
     def __init__(self, params, base, **options):
         super().__init__(params, {"rho": 0.05, **options})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,11 +57,12 @@ class CurvatureLR(LRScheduler):
     of scale, and with full or large batches.
 
     Args:
-        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW, torch's or ours, without ``maximize``. Those that keep a state
-            step at their own ``lr`` until the first step has made it.
+        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW, torch's or ours, without ``maximize``; also one that a trainer
+            prepared, or in a wrapper: what is within is scheduled, by its own bound. Those that keep a state step at
+            their own ``lr`` until the first step has made it.
         loss: what `sharpness` takes: ``loss()``, or ``loss(batch)`` where there is ``data``. It is called in `step`.
-        data: batches; each measurement takes the next ``batches`` of a new iterator, or of the iterator that it is
-            (default: None).
+        data: batches; each measurement takes the next ``batches`` of a new iterator, which changes none of those that
+            a loader gives to others, or of the iterator that it is (default: None).
         batches: how many batches are averaged, at least 1 (default: 1).
         safety: :math:`s`, above 0 and usually below 1: the share of the bound (default: 0.9).
         every: measure every so many steps, at least 1 (default: 100).
@@ -81,10 +82,10 @@ class CurvatureLR(LRScheduler):
 
     Raises:
         ValueError: an argument is out of its range; a group has ``maximize``, or all have ``initial_lr`` 0.
-        TypeError: the optimizer is none that is known.
+        TypeError: the optimizer is none that is known, or several in one; an argument is of a wrong type.
         KeyError: ``last_epoch >= 0`` and a group lacks ``initial_lr``.
-        RuntimeError: in `step` too, what `sharpness` raises; the step then has not been counted. A curvature that is
-            not finite is a warning, and the rate stays.
+        RuntimeError: in `step` too, what `sharpness` raises, as for a loss that is not finite; the step then has not
+            been counted. A curvature that is not finite, of a finite loss, is a warning, and the rate stays.
 
     Composes: with ``warmup``; in ``SequentialLR`` after a warmup, where it measures when its turn comes; in
     ``ChainedScheduler`` with schedulers of other options. One that multiplies the last rate has nothing to go by, as
@@ -154,7 +155,7 @@ class CurvatureLR(LRScheduler):
         if self._curvature is None:
             return None
         bound = math.inf if self._curvature == 0 else 1 / self._curvature
-        return [0.0 if share == 0 else bound * share for share in self._shares()]
+        return [0.0 if share == 0 else bound * share for share in _shares(self.base_lrs)]
 
     @property
     def cost(self) -> CurvatureCost:
@@ -207,45 +208,39 @@ class CurvatureLR(LRScheduler):
 
         Raises:
             KeyError: an entry is missing.
-            ValueError: it is of another number of groups.
+            TypeError: it is no dict, or an entry is of a wrong type.
+            ValueError: an entry is out of its range, or it is of another number of groups.
 
             Nothing has changed then.
         """
-        missing = self.state_dict().keys() - state_dict.keys()
-        if missing:
-            raise KeyError(f"the state has no {min(missing)!r}, found only {sorted(state_dict)}")
-        groups = self.optimizer.param_groups
-        if len(state_dict["base_lrs"]) != len(groups):
-            raise ValueError(f"the state is of {len(state_dict['base_lrs'])} groups, expected {len(groups)}")
-        self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["_step_count"]
-        self._last_lr, self.base_lrs = list(state_dict["_last_lr"]), list(state_dict["base_lrs"])
-        self._curvature, self._rate = state_dict["curvature"], state_dict["rate"]
-        self._measurements, self._products = state_dict["measurements"], state_dict["products"]
-        self._seconds, self._earlier = state_dict["seconds"], state_dict["total_seconds"]
+        state, groups = State(state_dict, self.state_dict()), self.optimizer.param_groups
+        last_lr, base_lrs = (state.numbers(name, len(groups)) for name in ("_last_lr", "base_lrs"))
+        _shares(base_lrs)
+        epoch, steps, measurements, products = (
+            state.count(name) for name in ("last_epoch", "_step_count", "measurements", "products")
+        )
+        curvature, rate = state.optional("curvature"), state.optional("rate")
+        seconds, total = state.number("seconds"), state.number("total_seconds")
+        self.last_epoch, self._step_count = epoch, steps
+        self._last_lr, self.base_lrs = list(last_lr), list(base_lrs)
+        self._curvature, self._rate = curvature, rate
+        self._measurements, self._products = measurements, products
+        self._seconds, self._earlier = seconds, total
         self._start = time.perf_counter()
-        for group, rate in zip(groups, self._last_lr, strict=True):
+        for group, value in zip(groups, last_lr, strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+                group["lr"].fill_(value)
             else:
-                group["lr"] = rate
+                group["lr"] = value
 
     def _total(self) -> float:
         return self._earlier + max(time.perf_counter() - self._start, 1e-9)
-
-    def _shares(self) -> list[float]:
-        """The groups' rates in proportion, the greatest 1."""
-        bases = [float(base) for base in self.base_lrs]
-        if max(bases, default=0.0) <= 0:
-            raise ValueError(
-                f"the groups' initial_lr are {bases}, expected one > 0, to which the others keep their share"
-            )
-        return [base / max(bases) for base in bases]
 
     def _rates(self) -> list[float | Tensor]:
         factor = 1.0 if self._warmup is None else float(self._warmup(self.last_epoch))
         if self._rate is None:
             return [base * factor for base in self.base_lrs]
-        return [self._rate * share * factor for share in self._shares()]
+        return [self._rate * share * factor for share in _shares(self.base_lrs)]
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.optimizer.param_groups for param in group["params"] if param.requires_grad]
@@ -261,7 +256,7 @@ class CurvatureLR(LRScheduler):
         for index, group in enumerate(self.optimizer.param_groups):
             if group.get("maximize"):
                 raise ValueError(f"param_groups[{index}]: maximize is True, expected False: the bound is of descent")
-        begin, shares, params = time.perf_counter(), self._shares(), self._params()
+        begin, shares, params = time.perf_counter(), _shares(self.base_lrs), self._params()
         known = preconditioners(self.optimizer, params)
         live = [(param, found) for param, found in zip(params, known, strict=True) if found is not None]
         problem = Problem(self._loss, [param for param, _ in live], self._model, self._measurement)
@@ -286,6 +281,14 @@ class CurvatureLR(LRScheduler):
         self._rate = rate if math.isfinite(rate) else self._rate
         self._measurements += 1
         self._products += hessian.products
+
+
+def _shares(base_lrs: Sequence[float | Tensor]) -> list[float]:
+    """The groups' rates in proportion, the greatest 1."""
+    bases = [float(base) for base in base_lrs]
+    if max(bases, default=0.0) <= 0:
+        raise ValueError(f"the groups' initial_lr are {bases}, expected one > 0, to which the others keep their share")
+    return [base / max(bases) for base in bases]
 
 
 def _in_bounds(step: Preconditioner, share: float) -> tuple[Scale, Scale]:

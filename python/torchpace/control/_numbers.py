@@ -11,7 +11,9 @@ from typing import Any
 from torch import Tensor
 
 
-def real(name: str, value: Any, fits: Callable[[float], bool] = math.isfinite, expected: str = "a finite number") -> float:
+def real(
+    name: str, value: Any, fits: Callable[[float], bool] = math.isfinite, expected: str = "a finite number"
+) -> float:
     """An argument as a float.
 
     Args:

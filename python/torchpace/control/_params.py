@@ -38,7 +38,7 @@ def _flat(place: str, params: Any) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(params, Tensor) or not isinstance(params, Iterable) or isinstance(params, (str, Mapping)):
         raise TypeError(
-            f"{place} is of type {type(params).__name__}, expected a module, or several tensors, named tensors or groups"
+            f"{place} is of type {type(params).__name__}, expected a module, or tensors, named tensors or groups"
         )
     for at, item in enumerate(params):
         if isinstance(item, Mapping) and "params" in item:

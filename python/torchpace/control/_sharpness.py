@@ -86,10 +86,10 @@ def sharpness(
     product with :math:`v`. With an ``optimizer`` that divides by :math:`P`, the eigenvalues are those of
     :math:`P^{-1} H`, found in the symmetric form :math:`P^{-1/2} H P^{-1/2}`.
 
-    Gradients, parameters, torch's random numbers (of the CPU and of the GPUs that the parameters are on), the order of a
-    loader's batches and, where the model is known, its buffers and its training or evaluation mode are afterwards as
-    before, also after an error or an interruption. Each evaluation of the loss sees the same random numbers and
-    buffers; so dropout is one fixed mask.
+    Gradients, parameters, torch's random numbers (of the CPU and of the GPUs that the parameters are on), what a loader
+    will give and, where the model is known, its buffers and its training or evaluation mode are afterwards as before,
+    also after an error or an interruption. Each evaluation of the loss sees the same random numbers and buffers; so
+    dropout is one fixed mask.
 
     Args:
         loss: ``loss()``, or ``loss(batch)`` where there is ``data``; a tensor of one real element that depends on the

@@ -169,7 +169,13 @@ class Snapshot:
 
     def __repr__(self) -> str:
         """What it is of, and whether it was taken."""
-        lists = (self._modules, self._optimizers, self._schedulers, self._scalers, self._generators)
+        lists: tuple[list[Any], ...] = (
+            self._modules,
+            self._optimizers,
+            self._schedulers,
+            self._scalers,
+            self._generators,
+        )
         names = ("modules", "optimizers", "schedulers", "scalers", "generators")
         of = [f"{name}={len(those)}" for name, those in zip(names, lists, strict=True) if those]
         return f"Snapshot({', '.join([*of, f'taken={self._structure is not None}', f'nbytes={self.nbytes}'])})"
