@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from torchpace.control._judge import Fault
-from torchpace.control._numbers import real, whole
+from torchpace.control._numbers import number, real, whole
 
 Deed = Literal["recovered", "skipped", "failed"]
 
@@ -55,12 +55,7 @@ def read_event(place: str, entries: Any) -> GuardEvent:
     return GuardEvent(
         whole(f"{place}['step']", entries["step"], 0),
         kind,
-        None if ratio is None else real(f"{place}['ratio']", ratio, _any, "a number"),
-        real(f"{place}['loss']", entries["loss"], _any, "a number"),
+        None if ratio is None else number(f"{place}['ratio']", ratio),
+        number(f"{place}['loss']", entries["loss"]),
         real(f"{place}['lr_factor']", entries["lr_factor"], lambda x: 0 < x <= 1, "a number > 0, at most 1"),
     )
-
-
-def _any(number: float) -> bool:
-    """Also what is not finite: a loss may be that."""
-    return True

@@ -26,10 +26,30 @@ def real(
         TypeError: it is no real number.
         ValueError: it does not fit.
     """
-    number = _float(name, value)
-    if not fits(number):
+    found = _float(name, value)
+    if not fits(found):
         raise ValueError(f"{name} is {value}, expected {expected}")
-    return number
+    return found
+
+
+def number(name: str, value: Any) -> float:
+    """An argument as a float, whatever it is, also infinite or NaN.
+
+    Raises:
+        TypeError: it is no real number.
+    """
+    return _float(name, value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """An argument as a bool.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):  # NumPy's
+        raise TypeError(f"{name} is {_shown(value)}, expected True or False")
+    return bool(value)
 
 
 def whole(name: str, value: Any, least: int | None = None, expected: str | None = None) -> int:
@@ -47,15 +67,15 @@ def whole(name: str, value: Any, least: int | None = None, expected: str | None 
     """
     a_whole = "a whole number" if least is None else f"a whole number >= {least}"
     try:
-        number = operator.index(value)
+        found = operator.index(value)
     except TypeError:
         inexact = _float(name, value)
         if not inexact.is_integer():
             raise ValueError(f"{name} is {value}, expected {a_whole}") from None
-        number = int(inexact)
-    if least is not None and number < least:
+        found = int(inexact)
+    if least is not None and found < least:
         raise ValueError(f"{name} is {value}, expected {expected or a_whole}")
-    return number
+    return found
 
 
 def _float(name: str, value: Any) -> float:

@@ -169,15 +169,14 @@ class Snapshot:
 
     def __repr__(self) -> str:
         """What it is of, and whether it was taken."""
-        lists: tuple[list[Any], ...] = (
-            self._modules,
-            self._optimizers,
-            self._schedulers,
-            self._scalers,
-            self._generators,
-        )
-        names = ("modules", "optimizers", "schedulers", "scalers", "generators")
-        of = [f"{name}={len(those)}" for name, those in zip(names, lists, strict=True) if those]
+        held: dict[str, list[Any]] = {
+            "modules": self._modules,
+            "optimizers": self._optimizers,
+            "schedulers": self._schedulers,
+            "scalers": self._scalers,
+            "generators": self._generators,
+        }
+        of = [f"{name}={len(those)}" for name, those in held.items() if those]
         return f"Snapshot({', '.join([*of, f'taken={self._structure is not None}', f'nbytes={self.nbytes}'])})"
 
 
