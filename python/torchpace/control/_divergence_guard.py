@@ -161,7 +161,7 @@ class DivergenceGuard:
             for name, value in (("recover_after", recover_after), ("window", window), ("ring", ring), ("every", every))
         )
         several("scaler", scaler, GradScaler)
-        self.optimizer = optimizer
+        self.optimizer, self.groups = optimizer, _unwrap.groups(optimizer)
         known = _unwrap.within(optimizer, GradScaler)
         # A wrapper that has the scaler steps and updates it, on what it wraps.
         self._target = _unwrap.parts(optimizer)[1] if known else optimizer
@@ -198,6 +198,7 @@ class DivergenceGuard:
             What the closure raises is passed on, and everything is as before the step; under ``on="loss"``, which has
             no copy of the buffers, only no step has been made.
         """
+        self.groups = _unwrap.groups(self.optimizer)
         return self._way.step(closure)
 
     @property
@@ -306,7 +307,7 @@ class DivergenceGuard:
         self.events.append(GuardEvent(self.steps, kind, ratio, self._sign() * loss, self.lr_factor))
 
     def _sign(self) -> int:
-        return -1 if all(group.get("maximize") for group in _unwrap.groups(self.optimizer)) else 1
+        return -1 if all(group.get("maximize") for group in self.groups) else 1
 
 
 _COUNTS = ("calm_steps", "steps", "evaluations", "rejections")

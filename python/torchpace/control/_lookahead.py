@@ -111,7 +111,7 @@ class Lookahead:
         guard = self._guard
         loss, number = guard.evaluate(closure)
         guard.unscale()
-        return loss, Point(number, _gradients.norm(_unwrap.params(guard.optimizer)))
+        return loss, Point(number, _gradients.norm(_unwrap.params_of(guard.groups)))
 
 
 def _is_judged(point: Point) -> bool:

@@ -112,9 +112,10 @@ class Snapshot:
             if self._takes_buffers:
                 _visit_module(structure, module)
         for optimizer in self._optimizers:
-            params += _unwrap.params(optimizer)
+            parts = _unwrap.parts(optimizer)
+            params += [param for group in _unwrap.groups_of(parts) for param in group["params"]]
             if self._takes_parameters:
-                _visit_optimizer(structure, optimizer)
+                _visit_optimizer(structure, parts)
         for value in [*(self._schedulers if self._takes_parameters else []), *self._scalers, *self._generators]:
             structure.visit(value, 2)  # its attributes, and those of the objects it was given
         params = list({id(param): param for param in params}.values())
@@ -227,8 +228,7 @@ def _visit_module(structure: Structure, module: Module) -> None:
     structure.tensors += [tensor for tensor in module._buffers.values() if tensor is not None]
 
 
-def _visit_optimizer(structure: Structure, optimizer: Optimizer) -> None:
-    parts = _unwrap.parts(optimizer)
+def _visit_optimizer(structure: Structure, parts: list[Any]) -> None:
     for part in parts:
         structure.attributes(part)
         groups = _unwrap.attribute(part, "param_groups")
@@ -238,5 +238,5 @@ def _visit_optimizer(structure: Structure, optimizer: Optimizer) -> None:
         for name, value in _unwrap.entries(part).items():
             if "hooks" not in name:
                 structure.visit(value, 0)
-    for scaler in _unwrap.within(optimizer, GradScaler) if len(parts) > 1 else []:
+    for scaler in _unwrap.within(parts[0], GradScaler) if len(parts) > 1 else []:
         structure.visit(scaler, 2)

@@ -99,7 +99,8 @@ class Structure:
         inside = _unwrap.inside(value)
         saved = {name: item for name, item in inside.items() if "hooks" not in name}
         self._undo.append(partial(_refill_attributes, inside, saved))
-        self._undo += (partial(_set_slot, value, name, item) for name, item in _unwrap.slots(value))
+        for name, item in _unwrap.slots(value):
+            self._undo.append(partial(_set_slot, value, name, item))
 
     def entries(self, value: dict[Any, Any]) -> None:
         """Note down which objects a dict holds, without a look into them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,8 @@ _DEPTH = 3
 
 _HANDED_OUT = ("optimizer", "scheduler")
 """What a wrapper gives under these names is within it, wherever it keeps it."""
+
+_NOTHING = frozenset((bool, int, float, str, type(None)))
 
 _CONTENTS = ("state", "param_groups", "defaults")
 """What of an optimizer holds no other, and may be long."""
@@ -34,14 +37,22 @@ def parts(optimizer: Any) -> list[Any]:
 
 def groups(optimizer: Any) -> list[dict[str, Any]]:
     """The parameter groups of all parts, each once."""
-    found = {id(group): group for part in parts(optimizer) for group in own_groups(part)}
-    return list(found.values())
+    return groups_of(parts(optimizer))
+
+
+def groups_of(parts: list[Any]) -> list[dict[str, Any]]:
+    """The parameter groups of parts, each once."""
+    return list({id(group): group for part in parts for group in own_groups(part)}.values())
 
 
 def params(optimizer: Any) -> list[Tensor]:
     """The parameters in all groups, each once."""
-    found = {id(param): param for group in groups(optimizer) for param in group["params"]}
-    return list(found.values())
+    return params_of(groups(optimizer))
+
+
+def params_of(groups: list[dict[str, Any]]) -> list[Tensor]:
+    """The parameters in groups, each once."""
+    return list({id(param): param for group in groups for param in group["params"]}.values())
 
 
 def innermost(optimizer: Any) -> list[Optimizer]:
@@ -77,7 +88,8 @@ def own_groups(part: Any) -> list[dict[str, Any]]:
 
 def entries(value: Any) -> dict[str, Any]:
     """What an object itself has, by name: in its ``__dict__`` and its slots."""
-    return {**inside(value), **dict(slots(value))}
+    kind: Any = type(value)
+    return {**inside(value), **dict(slots(value))} if _slot_names(kind) else inside(value)
 
 
 def inside(value: Any) -> dict[str, Any]:
@@ -91,27 +103,35 @@ def inside(value: Any) -> dict[str, Any]:
 
 def slots(value: Any) -> Iterator[tuple[str, Any]]:
     """The slots of an object that are set, by name."""
-    for base in type(value).__mro__:
+    kind: Any = type(value)
+    for name in _slot_names(kind):
+        try:
+            yield name, object.__getattribute__(value, name)
+        except AttributeError:
+            continue
+
+
+@lru_cache(maxsize=1024)
+def _slot_names(kind: type) -> tuple[str, ...]:
+    found: list[str] = []
+    for base in kind.__mro__:
         names = vars(base).get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:
-            inner = f"_{base.__name__.lstrip('_')}{name}" if name[:2] == "__" != name[-2:] else name
-            try:
-                yield inner, object.__getattribute__(value, inner)
-            except AttributeError:
-                continue
+            if name not in ("__dict__", "__weakref__"):
+                private = name.startswith("__") and not name.endswith("__")
+                found.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
+    return tuple(found)
 
 
 def _walk(whole: Any, kind: type[Any]) -> list[Any]:
     found: list[Any] = [whole]
     seen = {id(whole): whole}  # held, so that each id stays its own
     ahead: deque[tuple[Any, tuple[Any, ...]]] = deque([(whole, ())])  # objects, and those between them and a part
-    own = {id(param) for group in own_groups(whole) for param in group["params"]}
     while ahead:
         holder, way = ahead.popleft()
         for value in _flat(_held(holder), seen):
             if isinstance(value, kind):
-                theirs = [id(param) for group in own_groups(value) for param in group["params"]]
-                if way and own and theirs and own.isdisjoint(theirs):
+                if way and kind is Optimizer and _is_foreign(value, whole):
                     continue
                 found += [*(one for one in way if all(one is not other for other in found)), value]
                 ahead.append((value, ()))
@@ -120,25 +140,33 @@ def _walk(whole: Any, kind: type[Any]) -> list[Any]:
     return found
 
 
-def _held(holder: Any) -> Iterator[Any]:
+def _is_foreign(optimizer: Any, whole: Any) -> bool:
+    """Whether both have parameters, and none in common."""
+    own, theirs = ({id(param) for group in own_groups(one) for param in group["params"]} for one in (whole, optimizer))
+    return bool(own and theirs) and own.isdisjoint(theirs)
+
+
+def _held(holder: Any) -> list[Any]:
+    skipped = _CONTENTS if attribute(holder, "param_groups") is not None else ()
+    found = [
+        value
+        for name, value in entries(holder).items()
+        if type(value) not in _NOTHING and name not in skipped and "hooks" not in name
+    ]
     if _is_plain(holder):
-        yield from holder.values() if isinstance(holder, Mapping) else holder
-    is_optimizer = bool(own_groups(holder))
-    for name, value in entries(holder).items():
-        if "hooks" not in name and not (is_optimizer and name in _CONTENTS):
-            yield value
-    for name in _HANDED_OUT:
-        yield attribute(holder, name)
+        found += holder.values() if isinstance(holder, Mapping) else holder
+    return found + [attribute(holder, name) for name in _HANDED_OUT]
 
 
 def _flat(values: Iterable[Any], seen: dict[int, Any]) -> Iterator[Any]:
     """The objects among values and in their containers that were not seen; those of built-in types hold nothing."""
     for value in values:
+        if type(value) in _NOTHING or id(value) in seen:
+            continue
         if _is_plain(value):
-            if id(value) not in seen:
-                seen[id(value)] = value
-                yield from _flat(value.values() if isinstance(value, Mapping) else value, seen)
-        elif type(value).__module__ != "builtins" and not isinstance(value, type) and id(value) not in seen:
+            seen[id(value)] = value
+            yield from _flat(value.values() if isinstance(value, Mapping) else value, seen)
+        elif type(value).__module__ != "builtins" and not isinstance(value, type):
             seen[id(value)] = value
             yield value
 
