@@ -491,6 +491,21 @@ def test_arguments_out_of_their_range(options, message):
     assert optimizer.param_groups[0]["lr"] == 1.0
 
 
+def test_arguments_of_another_type():
+    bowl = Bowl(4.0)
+    optimizer = torch.optim.SGD([bowl.theta], lr=1.0)
+    for loss, options, words in (
+        (3, {}, "loss is of type int, expected a function"),
+        (bowl.loss, {"data": 3}, "data is of type int, expected batches"),
+        (bowl.loss, {"model": 3}, "model is of type int, expected Module"),
+        (bowl.loss, {"warmup": 0.5}, "warmup is of type float, expected a function of the step"),
+        (bowl.loss, {"warmup": lambda step: "1"}, r"warmup\(0\) is '1', expected a number"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            CurvatureLR(optimizer, loss, **options)
+        assert optimizer.param_groups[0]["lr"] == 1.0
+
+
 def test_optimizers_that_have_no_bound():
     bowl = Bowl(4.0)
     with pytest.raises(TypeError, match="optimizer is NAdam, expected SGD"):

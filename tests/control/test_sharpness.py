@@ -519,6 +519,12 @@ def test_arguments_out_of_their_range(options, message):
 
 def test_losses_and_parameters_that_are_none():
     theta = vector([1.0, 2.0])
+    with pytest.raises(TypeError, match="loss is of type Tensor, expected a function"):
+        sharpness(theta.sum(), [theta])
+    with pytest.raises(TypeError, match="model is of type list, expected Module"):
+        sharpness(lambda: theta.sum(), [theta], model=[theta])
+    with pytest.raises(TypeError, match="data is of type int, expected batches"):
+        sharpness(lambda: theta.sum(), [theta], data=3)
     with pytest.raises(TypeError, match="loss returned float, expected a tensor of one element"):
         sharpness(lambda: 1.0, [theta])
     with pytest.raises(ValueError, match=r"loss returned shape \[2\], torch.float64, expected"):

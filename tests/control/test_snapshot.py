@@ -435,6 +435,10 @@ def test_errors():
         Snapshot((), (), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]))
     with pytest.raises(TypeError, match="scalers holds a int, expected GradScaler"):
         Snapshot(scalers=3)
+    for wrong in (3, [3]):
+        with pytest.raises(TypeError, match="generators holds a int, expected Generator"):
+            Snapshot(generators=wrong)
+    assert "generators=1" in repr(Snapshot(generators=torch.Generator()))
 
 
 def test_what_cannot_be_put_back_keeps_nothing_else_from_it():

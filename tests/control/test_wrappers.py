@@ -346,6 +346,25 @@ def test_what_a_wrapper_knows_and_does_not_step_is_left_alone():
     assert (other.tolist(), stranger.param_groups[0]["lr"], optimizer.param_groups[0]["lr"]) == ([2, 2], 5.0, 0.1)
 
 
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_step_without_a_closure_is_called_without_one(scheduled):
+    """Also where a scheduler has put a function in the place of the step."""
+
+    class Alone(torch.optim.SGD):
+        def step(self):
+            super().step()
+
+    model = torch.nn.Linear(3, 1)
+    optimizer = Alone(model.parameters(), lr=0.1)
+    if scheduled:
+        lr_scheduler.StepLR(optimizer, 1)
+    found = lr_range_test(
+        model, optimizer, lambda model, batch: model(torch.ones(2, 3)).square().mean(), [0], progress=False, steps=20
+    )
+    assert found.losses[0][-1] != found.losses[0][0]
+    DivergenceGuard(optimizer)
+
+
 def test_hooks_that_torch_does_not_call():
     """Of a step that was replaced: the rate is lowered all the same, and is as before afterwards."""
     x = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))

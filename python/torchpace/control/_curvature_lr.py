@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchpace.control._eigen import NotFiniteError
-from torchpace.control._numbers import real, whole
+from torchpace.control._numbers import number, real, whole
 from torchpace.control._precondition import Preconditioner, known_one, preconditioners
-from torchpace.control._sharpness import Measurement, Problem, Scale
+from torchpace.control._sharpness import Measurement, Problem, Scale, check_problem
 from torchpace.control._state import State
 from torchpace.optim.lr_scheduler import LRScheduler
 
@@ -134,6 +134,9 @@ class CurvatureLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         optimizer = known_one(optimizer)
+        check_problem(loss, model, data)
+        if warmup is not None and not callable(warmup):
+            raise TypeError(f"warmup is of type {type(warmup).__name__}, expected a function of the step")
         self._measurement = Measurement.checked(1, "largest", method, max_iter, tol, None, seed)
         self._batches, self._every = whole("batches", batches, 1), whole("every", every, 1)
         self._safety = real("safety", safety, lambda x: math.isfinite(x) and x > 0, "a finite number > 0")
@@ -237,7 +240,8 @@ class CurvatureLR(LRScheduler):
         return self._earlier + max(time.perf_counter() - self._start, 1e-9)
 
     def _rates(self) -> list[float | Tensor]:
-        factor = 1.0 if self._warmup is None else float(self._warmup(self.last_epoch))
+        step = self.last_epoch
+        factor = 1.0 if self._warmup is None else number(f"warmup({step})", self._warmup(step))
         if self._rate is None:
             return [base * factor for base in self.base_lrs]
         return [self._rate * share * factor for share in _shares(self.base_lrs)]

@@ -89,7 +89,8 @@ class DivergenceGuard:
             loss's type (default: 1e-5).
         ring: the snapshots under ``on="loss"``, at least 1 (default: 3).
         every: the steps from one to the next, at least 1 (default: 10).
-        generators: random generators that the closure uses besides the global ones (default: none).
+        generators: a random generator that the closure uses besides the global ones, of torch, Python or NumPy, or
+            several (default: none).
 
     Raises:
         TypeError: an argument is of a wrong type, or the optimizer's step needs a closure.
@@ -141,12 +142,16 @@ class DivergenceGuard:
         rise: float = 1e-5,
         ring: int = 3,
         every: int = 10,
-        generators: Sequence[Any] = (),
+        generators: Any = (),
     ) -> None:
         if not _unwrap.is_optimizer(optimizer):
             raise TypeError(f"optimizer is of type {type(optimizer).__name__}, expected an Optimizer")
         if _unwrap.within(optimizer, torch.optim.LBFGS):
             raise TypeError("optimizer is an LBFGS, which evaluates by itself: expected one that steps on gradients")
+        if not _unwrap.step_takes(optimizer):
+            raise TypeError(
+                f"optimizer is a {type(optimizer).__name__}, whose step needs a closure: expected one without"
+            )
         if on not in ("gradient", "loss"):
             raise ValueError(f"on is {on!r}, expected 'gradient' or 'loss'")
         looks_ahead = on == "gradient"

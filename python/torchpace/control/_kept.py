@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from torchpace.control._copies import Copies
+from torchpace.control._random_states import is_generator
 from torchpace.control._structure import Structure
 from torchpace.optim import _unwrap
 
@@ -94,7 +94,7 @@ class _Loader(Structure):
             for name, item in _unwrap.entries(value).items():
                 if name in _DATASETS or isinstance(item, Dataset):
                     self._visit_dataset(item)
-                elif _is_random(item):
+                elif is_generator(item):
                     super().visit_one(item, 0)
 
 
@@ -103,11 +103,3 @@ def _is_order(values: Any) -> bool:
     if isinstance(values, Tensor):
         return values.ndim == 1 and not (values.is_floating_point() or values.is_complex())
     return values.ndim == 1 and values.dtype.kind in "iu"
-
-
-def _is_random(value: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    kinds: tuple[type, ...] = (torch.Generator, random.Random)
-    if numpy is not None:
-        kinds += (numpy.random.Generator, numpy.random.RandomState)
-    return isinstance(value, kinds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -181,23 +180,12 @@ def _step(model: Module, optimizer: Optimizer, loss: Loss, batch: Any) -> float:
 
     step: Callable[..., Any] = optimizer.step
     with suppress(_NotFiniteError), torch.enable_grad():
-        if _takes_closure(step):
+        if _unwrap.step_takes(optimizer, None):
             step(closure)
         else:
             closure()
             step()
     return values[0]
-
-
-def _takes_closure(step: Callable[..., Any]) -> bool:
-    """Whether a step can be given a closure, as that of some wrappers cannot."""
-    try:
-        inspect.signature(step).bind(None)
-    except TypeError:
-        return False
-    except ValueError:  # it does not tell
-        pass
-    return True
 
 
 def _stepper(optimizer: Optimizer) -> Optimizer:

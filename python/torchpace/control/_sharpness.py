@@ -143,6 +143,7 @@ def sharpness(
         >>> round(found.value, 4), found.converged, round(max_stable_lr(found), 4)
         (4.0, True, 0.5)
     """
+    check_problem(loss, model, data)
     if solver not in ("lanczos", "power"):
         raise ValueError(f"solver is {solver!r}, expected 'lanczos' or 'power'")
     how = Measurement.checked(k, which, method, max_iter, tol, difference_step, seed)
@@ -260,6 +261,16 @@ class Problem:
                 scale_(1 / (norm(vector) or 1.0), vector, vector)
                 vectors.append(vector)
         return _eigen.Found(found.values, found.residuals, vectors, found.iterations, found.converged), hessian
+
+
+def check_problem(loss: Any, model: Any, data: Any) -> None:
+    """Raise TypeError where one is of a wrong type."""
+    if not callable(loss):
+        raise TypeError(f"loss is of type {type(loss).__name__}, expected a function")
+    if not isinstance(model, torch.nn.Module | None):
+        raise TypeError(f"model is of type {type(model).__name__}, expected Module")
+    if not isinstance(data, Iterable | None):
+        raise TypeError(f"data is of type {type(data).__name__}, expected batches")
 
 
 def _read(data: Iterable[Any], count: int | None) -> list[Any]:

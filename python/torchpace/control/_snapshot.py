@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn import Module
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from torchpace.control._copies import Copies
-from torchpace.control._random_states import RandomStates
+from torchpace.control._random_states import RandomStates, is_generator
 from torchpace.control._structure import Structure, run_all
 from torchpace.optim import _unwrap
 
@@ -47,7 +48,7 @@ class Snapshot:
             within (default: none).
         schedulers: a scheduler of torch's or ours, or several (default: none).
         scalers: a `torch.amp.GradScaler`, or several (default: none).
-        generators: random generators besides the global ones, of torch, Python or NumPy (default: none).
+        generators: a random generator besides the global ones, of torch, Python or NumPy, or several (default: none).
         parameters: take parameters, optimizers and schedulers; without, optimizers only tell of parameters with
             gradients (default: True).
         buffers: take modules' buffers, attributes and modes (default: True).
@@ -79,7 +80,7 @@ class Snapshot:
         schedulers: LRScheduler | Sequence[LRScheduler] = (),
         scalers: GradScaler | Sequence[GradScaler] = (),
         *,
-        generators: Sequence[Any] = (),
+        generators: Any = (),
         parameters: bool = True,
         buffers: bool = True,
         gradients: bool = True,
@@ -89,7 +90,7 @@ class Snapshot:
         self._optimizers = several("optimizers", optimizers, Optimizer, _unwrap.is_optimizer)
         self._schedulers = several_schedulers("schedulers", schedulers)
         self._scalers = several("scalers", scalers, GradScaler)
-        self._generators = list(generators)
+        self._generators = several("generators", generators, torch.Generator, is_generator)
         self._takes_parameters, self._takes_buffers, self._takes_gradients = parameters, buffers, gradients
         self._copies = Copies()
         self._structure: Structure | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -65,6 +66,23 @@ def is_optimizer(value: Any) -> bool:
     if isinstance(value, Optimizer):
         return True
     return not isinstance(value, type) and callable(attribute(value, "step")) and bool(within(value, Optimizer))
+
+
+def step_takes(optimizer: Any, *arguments: Any) -> bool:
+    """Whether a step can be called with these arguments, so far as it tells."""
+    try:
+        signature = inspect.signature(optimizer.step)
+    except (TypeError, ValueError):
+        return True
+    parameters = list(signature.parameters.values())
+    # A scheduler puts a function in the method's place, which looks as the method does without its object.
+    if not inspect.ismethod(optimizer.step) and parameters and parameters[0].name == "self":
+        parameters.pop(0)
+    try:
+        signature.replace(parameters=parameters).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def within(value: Any, kind: type[_T]) -> list[_T]:
