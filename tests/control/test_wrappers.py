@@ -214,14 +214,20 @@ def test_a_guarded_step_that_fails_leaves_all_as_it_was(name, on):
     assert wrapped.written() == state
 
 
-def test_a_wrapper_that_has_the_scaler_steps_and_updates_it():
+@pytest.mark.parametrize("name", ["prepared", "twice prepared", "several prepared"])
+def test_a_wrapper_that_has_the_scaler_steps_and_updates_it(name):
     """As accelerate under float16. What the guard does is what it does with the scaler in its own hands."""
+    wrap = {
+        "prepared": Prepared,
+        "twice prepared": lambda optimizer, scaler: Prepared(Prepared(optimizer, scaler)),
+        "several prepared": lambda optimizer, scaler: Several(Prepared(optimizer, scaler)),
+    }[name]
     written, scales = [], []
     for brings in (False, True):
         x = torch.nn.Parameter(torch.tensor(1.0))
         optimizer = torchpace.optim.SGD([x], lr=4.8)
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=5, backoff_factor=2.0**-60)
-        whole = Prepared(optimizer, scaler) if brings else optimizer
+        whole = wrap(optimizer, scaler) if brings else optimizer
         guard = DivergenceGuard(whole, scaler=None if brings else scaler)
 
         def closure(x=x, whole=whole, scaler=scaler):
@@ -240,7 +246,29 @@ def test_a_wrapper_that_has_the_scaler_steps_and_updates_it():
     assert written[0] == written[1]
     assert written[0][1]["events"][0]["kind"] == "skipped"
     assert scales[:30] == scales[30:]
-    assert not whole.skipped
+
+
+def test_an_optimizer_that_knows_a_trainer_with_a_scaler():
+    """Its step is not scaled, for it is no wrapper."""
+
+    class Trainer:
+        scaler = None
+
+    x = torch.nn.Parameter(torch.tensor(1.0))
+    optimizer = torch.optim.SGD([x], lr=4.8)
+    optimizer.trainer = Trainer()
+    optimizer.trainer.scaler = torch.amp.GradScaler("cpu")
+    guard = DivergenceGuard(optimizer)
+    assert guard.scaler is None
+
+    def closure():
+        optimizer.zero_grad()
+        loss = x**2 / 2
+        loss.backward()
+        return loss
+
+    guard.step(closure)
+    assert guard.lr_factor == 0.25
 
 
 def test_a_snapshot_and_a_range_test_see_to_the_scaler_of_a_wrapper():

@@ -167,11 +167,10 @@ class DivergenceGuard:
         )
         several("scaler", scaler, GradScaler)
         self.optimizer, self.groups = optimizer, _unwrap.groups(optimizer)
-        known = _unwrap.within(optimizer, GradScaler)
         # A wrapper that has the scaler steps and updates it, on what it wraps.
-        self._target = _unwrap.parts(optimizer)[1] if known else optimizer
-        self._steps_scaler = not known
-        scaler = known[0] if known else scaler
+        known, self._target = _unwrap.scaling(optimizer)
+        self._steps_scaler = known is None
+        scaler = scaler if known is None else known
         self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
         self.judge = Judge(ratio, window, self._rise)
         self.scaled = Scaled(optimizer)

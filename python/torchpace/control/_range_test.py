@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.amp import GradScaler
 from torch.nn import Module
 from torch.optim import Optimizer
 
@@ -110,7 +109,7 @@ def lr_range_test(
     seed = whole("seed", seed, 0)
     if mode not in ("exponential", "linear"):
         raise ValueError(f"mode is {mode!r}, expected 'exponential' or 'linear'")
-    batches, stepper = Batches(data), _stepper(optimizer)
+    batches = Batches(data)
     lrs = [_rate(low, high, step / (steps - 1), mode) for step in range(steps)]
     rates = _Rates(optimizer)
     losses: list[list[float]] = []
@@ -124,7 +123,7 @@ def lr_range_test(
                 snapshot.restore()
             snapshot.seed_random(seed + repeat)
             with closing(batches.of_repeat(seed, repeat)) as drawn:
-                losses.append(_sweep(model, stepper, loss, drawn, lrs, rates, smoothing, stop_ratio, bar))
+                losses.append(_sweep(model, optimizer, loss, drawn, lrs, rates, smoothing, stop_ratio, bar))
     return RangeTest(lrs, losses, [smooth(found, smoothing) for found in losses])
 
 
@@ -163,6 +162,7 @@ class _NotFiniteError(Exception):
 def _step(model: Module, optimizer: Optimizer, loss: Loss, batch: Any) -> float:
     """A step; the loss before it."""
     values: list[float] = []
+    scaler, _ = _unwrap.scaling(optimizer)
 
     def closure() -> Any:
         optimizer.zero_grad()
@@ -173,25 +173,20 @@ def _step(model: Module, optimizer: Optimizer, loss: Loss, batch: Any) -> float:
         values.append(value.item())
         if not math.isfinite(values[0]):
             raise _NotFiniteError
-        value.backward()  # type: ignore[no-untyped-call]
+        scaled: Any = value if scaler is None else scaler.scale(value)
+        scaled.backward()
         if all(param.grad is None for param in _unwrap.params(optimizer)):
             raise RuntimeError("the loss depends on none of the optimizer's parameters")
         return value
 
     step: Callable[..., Any] = optimizer.step
     with suppress(_NotFiniteError), torch.enable_grad():
-        if _unwrap.step_takes(optimizer, None):
+        if scaler is None and _unwrap.step_takes(optimizer, None):
             step(closure)
         else:
             closure()
             step()
     return values[0]
-
-
-def _stepper(optimizer: Optimizer) -> Optimizer:
-    """The optimizer, or where a trainer steps it through a GradScaler, what that steps: here no gradient is scaled."""
-    scaled = any(scaler.is_enabled() for scaler in _unwrap.within(optimizer, GradScaler))
-    return _unwrap.parts(optimizer)[1] if scaled else optimizer
 
 
 def _rate(low: float, high: float, share: float, mode: str) -> float:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -66,6 +67,16 @@ def is_optimizer(value: Any) -> bool:
     if isinstance(value, Optimizer):
         return True
     return not isinstance(value, type) and callable(attribute(value, "step")) and bool(within(value, Optimizer))
+
+
+def scaling(optimizer: Any) -> tuple[GradScaler | None, Any]:
+    """The GradScaler that a wrapper steps with, and what it steps so; None, and the optimizer, where there is none."""
+    for part in reversed(parts(optimizer)):
+        inner = parts(part)
+        scalers = [scaler for scaler in within(part, GradScaler) if scaler.is_enabled()] if len(inner) > 1 else []
+        if scalers:
+            return scalers[0], inner[1]
+    return None, optimizer
 
 
 def step_takes(optimizer: Any, *arguments: Any) -> bool:
