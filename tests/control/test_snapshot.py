@@ -433,6 +433,10 @@ def test_errors():
         Snapshot((), torch.nn.Linear(1, 1))
     with pytest.raises(TypeError, match="schedulers holds a SGD, expected LRScheduler"):
         Snapshot((), (), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]))
+    weight = torch.nn.Parameter(torch.ones(1))
+    scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([weight]), 1)
+    with pytest.raises(TypeError, match="schedulers holds a int, expected LRScheduler"):
+        Snapshot((), (), [scheduler, 3])
     with pytest.raises(TypeError, match="scalers holds a int, expected GradScaler"):
         Snapshot(scalers=3)
     for wrong in (3, [3]):

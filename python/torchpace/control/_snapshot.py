@@ -215,7 +215,11 @@ def several_schedulers(name: str, values: Any) -> list[LRScheduler]:
     Raises:
         TypeError: something is none and holds none.
     """
-    found = several(name, values, LRScheduler, lambda value: bool(_unwrap.within(value, LRScheduler)))
+
+    def fits(value: Any) -> bool:
+        return not isinstance(value, (list, tuple)) and bool(_unwrap.within(value, LRScheduler))
+
+    found = several(name, values, LRScheduler, fits)
     return [scheduler for value in found for scheduler in _unwrap.within(value, LRScheduler)]
 
 
