@@ -81,8 +81,9 @@ def run(page: Page) -> None:
         axis.plot(np.arange(0, 100, 0.1), s.values(0, 100, 0.1), color=BLUE)
         if name == "one_cycle":
             momentum = schedule.one_cycle(90, start=1.0, peak=0.85 / 0.95, end=1.0)
-            axis.plot(np.arange(100), momentum.values(0, 100, base=0.95), "--", color=ORANGE, label="momentum")
-            axis.legend(loc="center right")
+            axis.plot(np.arange(100), momentum.values(0, 100, base=0.95), "--", color=ORANGE)
+            # In the corner that both curves leave free.
+            axis.text(100, 0.82, "momentum", color=ORANGE, ha="right", va="top")
         axis.set_title(name)
     for axis in all_axes[-1]:
         axis.set_xlabel("step")
