@@ -136,6 +136,9 @@ test-torch:
 	$(MAKE) test-python ENV=.venv-torch-$(TORCH) TORCH=$(TORCH)
 
 ## Lint: warnings are errors.
+# pyright reads the packages of the `python` that it finds first; it brings its own Node.js.
+PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
+
 lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test $(ENV)/.extra-plot
 	cargo fmt --check
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
@@ -147,6 +150,9 @@ lint: $(INSTALLED) $(ENV)/.extra-lint $(ENV)/.extra-test $(ENV)/.extra-plot
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	$(PYRIGHT) --project tests/typing
+	$(PYRIGHT) --verifytypes torchpace --ignoreexternal
 	root="$$PWD" && cd / && "$$root/$(BIN)/stubtest" torchpace._native
 
 ## AddressSanitizer and ThreadSanitizer over the Rust tests (x86-64 and AArch64 Linux; a few minutes).

@@ -2,7 +2,8 @@
 //!
 //! * tensors `<parameter>.<entry>`, the entries by torch's names; complex numbers as pairs in a last dimension;
 //! * metadata `format` and `version`; `rule`; `param_groups`, the groups' options as JSON with the parameters' names,
-//!   or their places where they have none; here also `schedules`. Numbers that JSON lacks are strings.
+//!   or their places where they have none; here also `schedules`. Numbers that JSON lacks are strings. In Python a name
+//!   may be there twice: its parameters go by something else, and their group has the names in `param_names`.
 
 mod load;
 mod save;

@@ -153,12 +153,15 @@ pub fn prepare<R: Rule<C, S>, const C: usize, const S: usize>(
 }
 
 fn read_count(name: &str, found: &Tensor) -> Result<Tensor, Error> {
-    let kind = found.f_kind()?;
+    // Those of a file that was cast whole would not count on from 256, or 2,048.
+    let narrow = matches!(found.f_kind()?, Kind::BFloat16 | Kind::Half);
+    let count = if narrow { found.f_to_kind(Kind::Float)? } else { found.shallow_clone() };
+    let kind = count.f_kind()?;
     if !found.size().is_empty() || !matches!(kind, Kind::Float | Kind::Double) {
         let (found, expected) = (format!("{kind:?} of shape {:?}", found.size()), "one Float or Double");
         return Err(CoreError::StateType { place: place(name), name: COUNT, found, expected }.into());
     }
-    Ok(found.shallow_clone())
+    Ok(count)
 }
 
 /// Laid out like the parameter; of the type that the file has.

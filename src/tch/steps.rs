@@ -36,12 +36,12 @@ use crate::tensor::{Operands, Walk};
 pub enum Outcome {
     /// All parameters with a gradient were stepped on.
     Stepped,
-    /// Nothing was done: the norm of the gradients is not finite, and
+    /// Nothing was done: the norm of the gradients is above `skip_grad_norm`, or it is not finite and
     /// [`Nonfinite::Skip`](super::Nonfinite::Skip) was asked for.
     Skipped,
 }
 
-/// What a step has come to, and the norm of the gradients if they are clipped to one.
+/// What a step has come to, and the norm of the gradients if anything depends on it.
 pub type Done = (Outcome, Option<f64>);
 
 /// The steps of a rule whose type is known only by its name.
@@ -117,10 +117,10 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         let mut parts = Vec::new();
         for (batch, drive) in batches.into_iter().zip(&mut self.drives) {
             let ready = batch.ready(&mut drive.territory).ok_or(Error::SharedMemory)?;
-            drive.prepare(&ready, clip.max_norm.is_some())?;
+            drive.prepare(&ready, clip.wants_norm())?;
             parts.push((ready, drive));
         }
-        let norm = clip.max_norm.map(|_| norm(&mut parts)).transpose()?;
+        let norm = clip.wants_norm().then(|| norm(&mut parts)).transpose()?;
         if let Some(norm) = norm {
             let Some(factor) = clip.factor(norm)? else { return Ok((Outcome::Skipped, Some(norm))) };
             parts.iter_mut().for_each(|(ready, _)| ready.scale_grads(factor));

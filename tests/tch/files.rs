@@ -166,6 +166,8 @@ fn files_of_something_else() {
     says(groups(|g| g[1]["params"] = json!(["c"])), "file: parameter \"c\" of group 1 is unknown, expected one of the");
     let moved = "file: parameter \"a\" of group 1 is there, expected in group 0 as in the optimizer";
     says(groups(|g| g[1]["params"] = json!(["a"])), moved);
+    let twice = "file: parameter \"x\" of group 1 is there twice, expected there once";
+    says(groups(|g| *g = named_twice(g, ["x", "x"])), twice);
     let together = "file: the number of parameters in group 0 is 2, expected 1";
     says(groups(|g| (g[0]["params"], g[1]["params"]) = (json!(["a", "b"]), json!([]))), together);
 
@@ -200,6 +202,68 @@ fn files_of_something_else() {
     says(schedules(|s| s[0]["plateaus"] = json!([])), plateaus);
     says(schedules(|s| s[0]["base"] = json!("nan")), "group 0: lr is NaN, expected a number >= 0");
     says(schedules(|s| s[1]["base"] = json!(3)), "group 1: betas is [");
+}
+
+/// Groups as Python writes them where two parameters have one name.
+fn named_twice(groups: &Value, keys: [&str; 2]) -> Value {
+    let mut groups = groups.clone();
+    for (group, key) in groups.as_array_mut().unwrap().iter_mut().zip(keys) {
+        (group["params"], group["param_names"]) = (json!([key]), json!(["weight"]));
+    }
+    groups
+}
+
+#[test]
+fn a_name_that_is_there_twice() {
+    let bytes = Case::new("twice", 3).bytes();
+    let twice = inner(&bytes, "param_groups", |g| *g = named_twice(g, ["0/weight", "1/weight"]));
+    let twice = ["exp_avg", "exp_avg_sq", "step"].into_iter().fold(twice, |bytes, entry| {
+        let from_a = renamed(&bytes, &format!("a.{entry}"), &format!("0/weight.{entry}"));
+        renamed(&from_a, &format!("b.{entry}"), &format!("1/weight.{entry}"))
+    });
+    let mut other = Case::new("twice-other", 0);
+    other.load(&twice).unwrap();
+    assert!(parts(&other.bytes()) == parts(&bytes));
+}
+
+#[test]
+fn counts_of_a_file_that_was_cast_whole() {
+    let (weight, path) = (leaf(&[1.0, 2.0]), file("narrow"));
+    let build = || Adam::build_groups(vec![Group::new(named(&[("w", &weight)]), 0.1, Adam::default())]).unwrap();
+    let mut optimizer = build();
+    optimizer.backward_step(&weight.square().sum(Kind::Float)).unwrap();
+    optimizer.save(&path).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let parsed = safetensors::SafeTensors::deserialize(&good).unwrap();
+    let metadata = safetensors::SafeTensors::read_metadata(&good).unwrap().1.metadata().clone();
+    for (kind, dtype) in [(Kind::BFloat16, safetensors::Dtype::BF16), (Kind::Half, safetensors::Dtype::F16)] {
+        let tensors: Vec<_> = parsed.iter().collect();
+        let all = tensors.into_iter().map(|(name, view)| {
+            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+            let whole = Tensor::f_from_data_size(view.data(), &shape, Kind::Float).unwrap();
+            // Where it would stand still.
+            let whole = if name == "w.step" { whole * 2048 } else { whole }.to_kind(kind);
+            let mut bytes = vec![0; 2 * whole.numel()];
+            whole.copy_data_u8(&mut bytes, whole.numel());
+            (name.to_owned(), view.shape().to_vec(), bytes)
+        });
+        let all: Vec<_> = all.collect();
+        let views = all.iter().map(|(name, shape, bytes)| {
+            (name, safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes).unwrap())
+        });
+        std::fs::write(&path, safetensors::serialize(views, metadata.clone()).unwrap()).unwrap();
+        let mut again = build();
+        again.load(&path).unwrap();
+        for _ in 0..3 {
+            again.backward_step(&weight.square().sum(Kind::Float)).unwrap();
+        }
+        again.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let step = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let step = step.tensor("w.step").unwrap();
+        assert_eq!((step.dtype(), step.data()), (safetensors::Dtype::F32, &2051.0_f32.to_le_bytes()[..]));
+    }
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

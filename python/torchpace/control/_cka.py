@@ -82,7 +82,7 @@ class MinibatchCKA:
     def reset(self) -> None:
         """Forget all batches."""
         self._sums = [0.0, 0.0, 0.0]
-        self.batches = 0
+        self.batches: int = 0
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Add a batch.

@@ -78,7 +78,7 @@ class CKARecorder:
             raise ValueError(f"layers is {list(layers)}, expected each name once")
         if max_features is not None:
             max_features = whole("max_features", max_features, 1, "at least 1")
-        self.layers = list(layers)
+        self.layers: list[str] = list(layers)
         self.steps: list[int] = []
         self._kept: dict[str, list[Tensor]] = {name: [] for name in layers}
         self._choice: dict[str, Tensor] = {}

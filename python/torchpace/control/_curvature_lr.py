@@ -113,6 +113,9 @@ class CurvatureLR(LRScheduler):
         (0.25, 3)
     """
 
+    last_epoch: int
+    base_lrs: list[float | Tensor]
+
     def __init__(
         self,
         optimizer: Optimizer,

@@ -126,6 +126,15 @@ class DivergenceGuard:
         ['growth', 'no descent']
     """
 
+    factor: float
+    max_retries: int
+    recover_after: int
+    lr_factor: float
+    calm_steps: int
+    steps: int
+    evaluations: int
+    rejections: int
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -171,9 +180,9 @@ class DivergenceGuard:
         known, self._target = _unwrap.scaling(optimizer)
         self._steps_scaler = known is None
         scaler = scaler if known is None else known
-        self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        self.judge = Judge(ratio, window, self._rise)
-        self.scaled = Scaled(optimizer)
+        self.scaler: GradScaler | None = scaler if scaler is not None and scaler.is_enabled() else None
+        self.judge: Judge = Judge(ratio, window, self._rise)
+        self.scaled: Scaled = Scaled(optimizer)
         self.lr_factor, self.recovering = 1.0, False
         self.calm_steps = self.steps = self.evaluations = self.rejections = 0
         self.events: list[GuardEvent] = []

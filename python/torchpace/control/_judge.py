@@ -33,6 +33,9 @@ class Judge:
         rise: by what share of itself a loss must rise to have risen, beyond rounding.
     """
 
+    ratio: float
+    rise: float
+
     def __init__(self, ratio: float, window: int, rise: float) -> None:
         self.ratio, self.window, self.rise = ratio, window, rise
         self.past: deque[Point] = deque(maxlen=window)

@@ -134,6 +134,9 @@ class Monitor:
         norm, 1.3, changes by a factor of 0.990 each step: lower the rate.
     """
 
+    window: int
+    grad_tol: float
+
     def __init__(
         self,
         params: Params,

@@ -1,19 +1,60 @@
 """The optimizers of `torch.optim`, with steps fused in Rust.
 
 `from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
-fused step yet are torch's own classes.
+fused step yet are torch's own classes. `torchpace.optim.checkpoint` writes an optimizer's state to a file.
 """
 
-from torch import optim as _torch
-from torch.optim import *  # noqa: F403
+from typing import TYPE_CHECKING
 
-# By their full names: `from torchpace.optim import ...` finds the names that came from torch.
-import torchpace.optim.lr_scheduler as lr_scheduler  # type: ignore[no-redef]
-import torchpace.optim.swa_utils as swa_utils  # type: ignore[no-redef]
+from torch import optim as _torch
+from torch.optim import (
+    ASGD,
+    LBFGS,
+    Adadelta,
+    Adafactor,
+    Adamax,
+    Muon,
+    NAdam,
+    Optimizer,
+    RAdam,
+    Rprop,
+    SparseAdam,
+)
+
+from torchpace.optim import checkpoint as checkpoint
+from torchpace.optim import lr_scheduler, swa_utils
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamw import AdamW
 from torchpace.optim.rmsprop import RMSprop
 from torchpace.optim.sgd import SGD
 
-__all__ = [*_torch.__all__, "SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "lr_scheduler", "swa_utils"]
+if TYPE_CHECKING:
+    from torch.optim import swap_in_optimizer_params_and_state  # newer than torch 2.10
+
+__all__ = [
+    "ASGD",
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Muon",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SparseAdam",
+    "lr_scheduler",
+    "swa_utils",
+    "swap_in_optimizer_params_and_state",
+]
+
+if not TYPE_CHECKING:
+    # What this torch has beside, private names too. A star import gives torch's names.
+    globals().update({name: value for name, value in vars(_torch).items() if name not in globals()})
+    __all__ = list(_torch.__all__)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from types import MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -18,18 +17,28 @@ if TYPE_CHECKING:
 else:
     _Parent = object
 
+_Loss = TypeVar("_Loss", bound="float | Tensor")
+
+_COUNTS = (torch.float32, torch.float64, torch.int32, torch.int64)
+"""The types of step counts that go on counting for as long as anybody trains."""
+
+_OVERFLOW = "skipped: the GradScaler found a gradient that is not finite"
+
 
 class _AskedByScaler:
-    """What a `GradScaler` reads before it steps, and an optimizer without ``fused=True`` lacks: False.
+    """What a `GradScaler` looks for before it steps, and does not find in an optimizer without ``fused=True``.
 
     That it asked is noted as torch's schedulers note a step, which the scaler may skip; so they do not take the skipped
-    step for one that was forgotten, and warn.
+    step for one that was forgotten, and warn; and the step before is not taken for the last. A wrapper of our class,
+    which lacks it too, asks the optimizer in it.
     """
 
     def __get__(self, optimizer: Any, owner: type) -> bool:
         if optimizer is not None:
             optimizer._opt_called = True
-        return False
+            if "_last" in optimizer.__dict__:
+                _forget(optimizer)["path"] = _OVERFLOW  # unless it steps, which says otherwise
+        raise AttributeError(f"{owner.__name__!r} object has no attribute '_step_supports_amp_scaling'")
 
 
 class Fused(_Parent):
@@ -50,65 +59,93 @@ class Fused(_Parent):
     # No data descriptor: what torch sets on an instance comes first.
     _step_supports_amp_scaling = _AskedByScaler()
 
-    last_path: str | None = None
-    """Which way the last step went: `"fused"`; `"torch: "` and the reason why torch's own code took it; or
-    `"skipped: "` and the reason why nothing was done.
+    # Not in the class, where it would hide the wrapped optimizer's from a wrapper that is of its class.
+    if TYPE_CHECKING:
+        _last: dict[str, Any]
 
-    None before the first step, after one that raised, and in an optimizer just unpickled or copied.
-    """
+    def _construct(self, arguments: dict[str, Any]) -> None:
+        """What a constructor does.
 
-    grad_norm: Tensor | None = None
-    """The 2-norm of all gradients in the last step, unscaled and before clipping: a 0-dim float32 tensor, if
-    `max_grad_norm` was set and any parameter had a gradient; else None.
-
-    Where all parameters are on one GPU it is there, unless the host had to know it (``nonfinite_norm="raise"``, or
-    "skip" and step counts on the host)."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Show the arguments of torch's class with ours behind them."""
-        super().__init_subclass__(**kwargs)
-        if "__init__" not in vars(cls):
-            torchs = next(base for base in cls.__mro__ if base.__module__.startswith("torch."))
-            ours = [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-                for name, default in {**_clip.OFF, **dict.fromkeys(cls._variants, False)}.items()
-            ]
-            signature = inspect.signature(torchs)
-            cls.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *ours])  # type: ignore[attr-defined]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        off = {**_clip.OFF, **dict.fromkeys(self._variants, False)}
-        ours = {name: kwargs.pop(name) for name in off if name in kwargs}
-        super().__init__(*args, **kwargs)
+        Args:
+            arguments: all of the constructor's, as `locals` has them at its beginning.
+        """
+        off = self._off()
+        torchs = {name: value for name, value in arguments.items() if name not in off and name != "self"}
+        super().__init__(**torchs)
+        _forget(self)
         # Only what is on goes among the options of the groups, which otherwise are torch's to the letter.
-        self.defaults.update({name: value for name, value in ours.items() if value != off[name]})
+        self.defaults.update({name: _clip.plain(arguments[name]) for name in off if arguments[name] != off[name]})
         for group in self.param_groups:
             for name in off:
                 if name in self.defaults:
                     group.setdefault(name, self.defaults[name])
             self._check_group(group)
 
+    @property
+    def last_path(self) -> str | None:
+        """Which way the last step went.
+
+        `"fused"`; `"torch: "` and the reason why torch's own code took it; or `"skipped: "` and the reason why nothing
+        was done. None before the first step, after one that raised, and in an optimizer just unpickled or copied.
+        """
+        path: str | None = _last(self).get("path")
+        return path
+
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """The 2-norm of all gradients in the last step, unscaled and before clipping.
+
+        A 0-dim float32 tensor, if `max_grad_norm`, `skip_grad_norm` or `nonfinite_norm` asks for it and any parameter
+        had a gradient; else None. Where all parameters are on one GPU it is there, unless the host had to know it
+        (``nonfinite_norm="raise"``, or what may skip, and step counts on the host).
+        """
+        norm: Tensor | None = _last(self).get("grad_norm")
+        return norm
+
+    @property
+    def last_step_skipped(self) -> bool:
+        """Whether the last step was skipped, and nothing written.
+
+        By the norm of the gradients (`skip_grad_norm`, ``nonfinite_norm="skip"``), or by a `GradScaler` that found one
+        that is not finite, be it that it did not call `step` at all. False before the first step, and after one that
+        raised. Where a GPU decides, `last_path` is "fused" all the same, and to ask waits for the GPU.
+        """
+        last = _last(self)
+        path: str = last.get("path", "")
+        return path.startswith("skipped: ") or any(bool(number != 0) for number in last.get("left_out", ()))
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, as in torch."""
+        """Add a group of parameters, as in torch.
+
+        Args:
+            param_group: the parameters under ``"params"``, and options of their own.
+
+        Raises:
+            TypeError, ValueError: as torch; or an option is out of its range. The optimizer is then as it was.
+        """
+        if isinstance(param_group, dict):  # else torch says what it is
+            self._check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        self._check_group(self.param_groups[-1])
+        group = self.param_groups[-1]
+        group.update({name: _clip.plain(group[name]) for name in _clip.OFF if name in group})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state; options that it does not know of, as torch's does not of ours, stay."""
         before = self.__dict__.get("param_groups", [])
         super().__setstate__(state)
         for old, new in zip(before, self.param_groups, strict=False):
-            for name in (*_clip.OFF, *self._variants):
+            for name in self._off():
                 if name in old:
                     new.setdefault(name, old[name])
+        self._widen_counts()
 
     @overload
     def step(self, closure: None = None) -> None: ...
 
     @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], _Loss]) -> _Loss: ...
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], _Loss] | None = None) -> _Loss | None:
         """Perform a single optimization step.
 
         Args:
@@ -142,24 +179,33 @@ class Fused(_Parent):
         return loss
 
     def _step(self) -> None:
-        self.last_path = self.grad_norm = None
+        last = _forget(self)
         grad_scale, found_inf = self.__dict__.get("grad_scale"), self.__dict__.get("found_inf")
         norm: float | Tensor | None = None
+        left_out: list[Tensor] = []  # numbers on a GPU, one of which is not 0 if the step was skipped there
         if torch._C._len_torch_dispatch_stack() > 0:
             # It sees, and may change, every operator of torch: a trace without the step would be wrong.
             path = "torch: a TorchDispatchMode is active"
+            self._widen_counts()
         elif found_inf is not None and found_inf.is_cpu and found_inf.item() != 0:
-            self.last_path = "skipped: the GradScaler found a gradient that is not finite"
+            last["path"] = _OVERFLOW
             return
         else:
             if any(group.get("capturable") for group in self.param_groups):
                 self._check_capture()
             path, norm = self._fused_step(grad_scale, found_inf)
+            if path.startswith("torch: ") and self._widen_counts():
+                path, norm = self._fused_step(grad_scale, found_inf)
         if path.startswith("torch: "):
             path = self._leave_to_torch(path)
+        elif isinstance(norm, Tensor):
+            last["grad_norm"], skipped = norm
+            left_out = [skipped]
         elif norm is not None:
-            self.grad_norm = norm if isinstance(norm, Tensor) else torch.tensor(norm, dtype=torch.float32)
-        self.last_path = path
+            last["grad_norm"] = torch.tensor(norm, dtype=torch.float32)
+        if found_inf is not None and not found_inf.is_cpu:
+            left_out.append(found_inf)
+        last.update(path=path, left_out=left_out)
 
     def _fused_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> tuple[str, float | Tensor | None]:
         if self._plan is None:
@@ -187,7 +233,7 @@ class Fused(_Parent):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _note(self, path: str) -> None:
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
-        self.last_path = path
+        _forget(self)["path"] = path
 
     def _leave_to_torch(self, path: str) -> str:
         """Step as torch does, and clip by the way; which way the step went."""
@@ -198,27 +244,23 @@ class Fused(_Parent):
         if not options:
             self._torch_step()
             return path
-        max_norm, nonfinite = _clip.of_all(self.param_groups)
+        by_norm = _clip.of_all(self.param_groups)
         scale = self.__dict__.get("grad_scale")
         norm = None
-        if max_norm is not None:
+        if not by_norm.is_off():
             with torch.set_grad_enabled(any(group.get("differentiable") for group in self.param_groups)):
                 norm = _clip.total_norm(self._grads()) / (1.0 if scale is None else scale)
-            finite = nonfinite == "propagate" or bool(norm.isfinite())
-            if not finite and nonfinite == "raise":
-                raise RuntimeError(
-                    f"the total norm of the gradients is {norm.item()}, so they cannot be clipped to max_grad_norm; "
-                    "expected a finite norm"
-                )
-            self.grad_norm = norm.detach().float()
-            if not finite:
-                return f"skipped: the norm of the gradients is {norm.item()}"
+            # Only then, since a look at the number waits for its device.
+            skipped = by_norm.skips(norm.item()) if by_norm.decides() else None
+            self._last["grad_norm"] = norm.detach().float()
+            if skipped is not None:
+                return f"skipped: {skipped}"
         try:
             if scale is not None:
                 with torch.no_grad():
                     _clip.unscale(self._params(), scale)
                 self.__dict__.pop("grad_scale")
-            with _clip.clipped(self.param_groups, max_norm, norm):
+            with _clip.clipped(self.param_groups, by_norm.max_grad_norm, norm):
                 self._torch_step()
         finally:
             if scale is not None:
@@ -257,15 +299,32 @@ class Fused(_Parent):
                 check()
                 return
 
+    def _widen_counts(self) -> bool:
+        """Make step counts that would stand still float32; whether there were any.
+
+        A checkpoint cast whole has them. One of bfloat16 stays at 256 for ever, in torch's loop as well.
+        """
+        changed = False
+        for entries in self.state.values():
+            count = entries.get("step") if isinstance(entries, dict) else None
+            if isinstance(count, Tensor) and count.dtype not in _COUNTS:
+                entries["step"] = count.float()
+                changed = True
+        return changed
+
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"] if param.grad is not None]
 
     def _grads(self) -> list[Tensor]:
         return [param.grad for param in self._params() if param.grad is not None]
 
+    def _off(self) -> dict[str, Any]:
+        """The options that torch lacks, and what each is where it is off."""
+        return {**_clip.OFF, **dict.fromkeys(self._variants, False)}
+
     def _own_options(self) -> set[str]:
         """The options set in some group that torch does not know."""
-        off = {"max_grad_norm": None, "clip_value": None} | dict.fromkeys(self._variants, False)
+        off = self._off()
         return {name for group in self.param_groups for name in off if group.get(name, off[name]) != off[name]}
 
     def _check_group(self, group: dict[str, Any]) -> None:
@@ -287,6 +346,19 @@ class Fused(_Parent):
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
         device = param.device if group.get("fused") or group.get("capturable") else "cpu"
         return torch.zeros((), dtype=torch.float64 if wide else torch.float32, device=device)
+
+
+def _last(optimizer: Any) -> dict[str, Any]:
+    """What the last step did, also of an optimizer within a wrapper of our class."""
+    found: dict[str, Any] = getattr(optimizer, "_last", {})
+    return found
+
+
+def _forget(optimizer: Any) -> dict[str, Any]:
+    """What the last step did, to be filled in. One dict for good, so that wrappers that took over `vars` see it."""
+    last: dict[str, Any] = optimizer.__dict__.setdefault("_last", {})
+    last.clear()
+    return last
 
 
 def _on_cpu(group: dict[str, Any]) -> bool:

@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
 
 
 class Adagrad(Fused, torch.optim.Adagrad):
@@ -32,8 +34,10 @@ class Adagrad(Fused, torch.optim.Adagrad):
             ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
             ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
         clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
-        nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
-            step, or "raise" RuntimeError (default: "propagate").
+        skip_grad_norm: skip a step whose gradients have a 2-norm above this, or NaN, before clipping; then nothing is
+            written, and ``last_step_skipped`` is True (default: None, no step is skipped).
+        nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
+            RuntimeError (default: "propagate").
         mean: divide by the root of the mean :math:`G_t / t`, not of the sum (default: False).
         eps_inside: divide by :math:`\sqrt{G_t + \epsilon}` (default: False).
 
@@ -64,6 +68,28 @@ class Adagrad(Fused, torch.optim.Adagrad):
 
     _rule = "adagrad"
     _variants = ("mean", "eps_inside")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        skip_grad_norm: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+        mean: bool = False,
+        eps_inside: bool = False,
+    ) -> None:
+        self._construct(locals())
 
     def _new_slot(self, name: str, param: Tensor) -> Tensor:
         initial = self.defaults["initial_accumulator_value"]

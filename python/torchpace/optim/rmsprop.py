@@ -1,8 +1,11 @@
 """RMSprop."""
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
 
 
 class RMSprop(Fused, torch.optim.RMSprop):
@@ -35,8 +38,10 @@ class RMSprop(Fused, torch.optim.RMSprop):
             ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
             ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
         clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
-        nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
-            step, or "raise" RuntimeError (default: "propagate").
+        skip_grad_norm: skip a step whose gradients have a 2-norm above this, or NaN, before clipping; then nothing is
+            written, and ``last_step_skipped`` is True (default: None, no step is skipped).
+        nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
+            RuntimeError (default: "propagate").
         eps_inside: divide by :math:`\sqrt{v + \epsilon}` (default: False).
 
     Raises:
@@ -69,3 +74,25 @@ class RMSprop(Fused, torch.optim.RMSprop):
 
     _rule = "rmsprop"
     _variants = ("eps_inside",)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        skip_grad_norm: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+        eps_inside: bool = False,
+    ) -> None:
+        self._construct(locals())

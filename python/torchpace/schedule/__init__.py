@@ -22,12 +22,13 @@ from torchpace.schedule._function import function
 from torchpace.schedule._picture import plot, preview
 from torchpace.schedule._plateau import plateau
 from torchpace.schedule._plateau_scheduler import PlateauScheduler
-from torchpace.schedule._schedule import Schedule
+from torchpace.schedule._schedule import PlateauSchedule, Schedule
 from torchpace.schedule._scheduler import Scheduler
 from torchpace.schedule._units import epochs, samples
 from torchpace.schedule._warmup import warmup, warmup_stable_decay
 
 __all__ = [
+    "PlateauSchedule",
     "PlateauScheduler",
     "Schedule",
     "Scheduler",

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from torchpace import _native
-from torchpace.schedule._schedule import Schedule
+from torchpace.schedule._schedule import PlateauSchedule
 
 
 def plateau(
@@ -16,7 +16,7 @@ def plateau(
     floor: float = 0.0,
     ceiling: float = 1.0,
     raises: bool = False,
-) -> Schedule:
+) -> PlateauSchedule:
     r"""Performance scheduling: :math:`\eta = \eta_0 s`, where the scale :math:`s`, 1 at first, follows a metric.
 
     An evaluation is better if it beats the best one by more than the threshold, else worse (a NaN is). More than
@@ -59,4 +59,4 @@ def plateau(
         [0.05]
     """
     core = _native.Schedule.plateau(factor, patience, mode, threshold, threshold_mode, cooldown, floor, ceiling, raises)
-    return Schedule(core)
+    return PlateauSchedule(core)

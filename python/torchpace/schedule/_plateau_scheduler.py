@@ -32,6 +32,11 @@ class PlateauScheduler(Scheduler, ReduceLROnPlateau):
         ValueError: `groups` names a group that there is not, or the schedule has no plateau.
     """
 
+    factor: float
+    patience: int
+    cooldown: int
+    eps: float
+
     def __init__(
         self,
         optimizer: Optimizer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from torchpace import _native
 from torchpace.schedule._numbers import as_int, not_negative, number, real
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
     from torch.optim import Optimizer
+    from typing_extensions import Self
 
+    from torchpace.schedule._plateau_scheduler import PlateauScheduler
     from torchpace.schedule._scheduler import Scheduler
 
 
@@ -54,6 +56,9 @@ class Schedule:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a schedule cannot be changed: {name}")
+
+    def _made(self, core: _native.Schedule) -> Self:
+        return cast("Self", _of(core))  # what is made of a plateau contains it
 
     @overload
     def __call__(self, step: float, base: float = 1.0) -> float: ...
@@ -97,12 +102,12 @@ class Schedule:
         return rates.reshape(array.shape)
 
     @overload
-    def __getitem__(self, steps: int) -> float: ...
+    def __getitem__(self, steps: float) -> float: ...
 
     @overload
     def __getitem__(self, steps: slice | Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.float64]: ...
 
-    def __getitem__(self, steps: int | slice | Sequence[int] | npt.NDArray[Any]) -> float | npt.NDArray[np.float64]:
+    def __getitem__(self, steps: float | slice | Sequence[int] | npt.NDArray[Any]) -> float | npt.NDArray[np.float64]:
         """The rates at steps, at base 1: ``s[1000:2000]`` as `values`, ``s[7]`` as ``s(7)``."""
         if not isinstance(steps, slice):
             return self(steps)
@@ -137,6 +142,12 @@ class Schedule:
         rates: npt.NDArray[np.float64] = numpy.frombuffer(self._core.values(base, start, math.ceil(count), step))
         return rates
 
+    @overload
+    def then(self, next: PlateauSchedule, at: float | None = None) -> PlateauSchedule: ...
+
+    @overload
+    def then(self, next: Schedule, at: float | None = None) -> Self: ...
+
     def then(self, next: Schedule, at: float | None = None) -> Schedule:
         """This schedule, and from step `at` on another, which begins with its own step 0.
 
@@ -147,25 +158,37 @@ class Schedule:
         Raises:
             ValueError: `at` is out of its range.
         """
-        return Schedule(self._core.then(_core_of("next", next), at))
+        return self._made(self._core.then(_core_of("next", next), at))
 
     # NumPy's numbers leave a product to us.
     __array_ufunc__ = None
 
+    @overload
+    def __mul__(self, other: PlateauSchedule) -> PlateauSchedule: ...
+
+    @overload
+    def __mul__(self, other: Schedule | float) -> Self: ...
+
     def __mul__(self, other: Schedule | float) -> Schedule:
         """The product: the other is a factor, its rates at base 1."""
         if isinstance(other, Schedule):
-            return Schedule(self._core.times(other._core))
+            return self._made(self._core.times(other._core))
         factor = number(other)
         return NotImplemented if factor is None else self.scale(factor)
 
     __rmul__ = __mul__
 
+    @overload
+    def __add__(self, other: PlateauSchedule) -> PlateauSchedule: ...
+
+    @overload
+    def __add__(self, other: Schedule) -> Self: ...
+
     def __add__(self, other: Schedule) -> Schedule:
         """The sum of the rates, both with the same base."""
-        return Schedule(self._core.plus(other._core)) if isinstance(other, Schedule) else NotImplemented
+        return self._made(self._core.plus(other._core)) if isinstance(other, Schedule) else NotImplemented
 
-    def clamp(self, low: float | None = None, high: float | None = None) -> Schedule:
+    def clamp(self, low: float | None = None, high: float | None = None) -> Self:
         """``min(max(rate, low), high)``; the bounds are rates, not in units of the base.
 
         Args:
@@ -175,9 +198,9 @@ class Schedule:
         Raises:
             ValueError: a bound is not finite, or they are in the wrong order.
         """
-        return Schedule(self._core.clamp(low, high))
+        return self._made(self._core.clamp(low, high))
 
-    def repeat(self, every: float | None = None, times: int | None = None) -> Schedule:
+    def repeat(self, every: float | None = None, times: int | None = None) -> Self:
         """This schedule again and again: its rate at step ``t mod every``.
 
         Args:
@@ -187,21 +210,21 @@ class Schedule:
         Raises:
             ValueError: an argument is out of its range.
         """
-        return Schedule(self._core.repeat(every, times))
+        return self._made(self._core.repeat(every, times))
 
-    def scale(self, factor: float) -> Schedule:
+    def scale(self, factor: float) -> Self:
         """`factor`, any finite number, times the rate."""
-        return Schedule(self._core.scale(factor))
+        return self._made(self._core.scale(factor))
 
-    def shift(self, steps: float) -> Schedule:
+    def shift(self, steps: float) -> Self:
         """The rate at step ``max(t - steps, 0)``: later, or earlier where `steps` (finite) is negative."""
-        return Schedule(self._core.shift(steps))
+        return self._made(self._core.shift(steps))
 
-    def reverse(self, steps: float | None = None) -> Schedule:
+    def reverse(self, steps: float | None = None) -> Self:
         """The rate at step ``max(steps - t, 0)``; `steps` is above 0 (default: the length of this schedule)."""
-        return Schedule(self._core.reverse(steps))
+        return self._made(self._core.reverse(steps))
 
-    def above(self, low: float) -> Schedule:
+    def above(self, low: float) -> Self:
         """``low + rate``, the rate taken with base ``base - low``: what falls to 0 falls to `low`, whatever the base.
 
         Example:
@@ -209,11 +232,11 @@ class Schedule:
             >>> round(cosine(100).above(0.01)(50, base=0.1), 12)
             0.055
         """
-        return Schedule(self._core.above(low))
+        return self._made(self._core.above(low))
 
-    def rebase(self, base: float) -> Schedule:
+    def rebase(self, base: float) -> Self:
         """This schedule with a base of its own (finite), whatever the group's: its rates are absolute."""
-        return Schedule(self._core.rebase(base))
+        return self._made(self._core.rebase(base))
 
     @property
     def length(self) -> float | None:
@@ -321,7 +344,7 @@ class Schedule:
         Raises:
             ValueError: it is of another version, has a field too many or too few, or an argument out of its range.
         """
-        return Schedule(_native.Schedule.from_json(text))
+        return _of(_native.Schedule.from_json(text))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, self._core.parts()
@@ -336,8 +359,34 @@ class Schedule:
         return hash(self._core)
 
 
+class PlateauSchedule(Schedule):
+    """A schedule that contains a plateau: its scheduler takes a metric. Made by `plateau`, and of what that makes.
+
+    Example:
+        >>> from torchpace.schedule import PlateauSchedule, plateau, warmup
+        >>> isinstance(warmup(10).then(plateau()), PlateauSchedule), isinstance(warmup(10), PlateauSchedule)
+        (True, False)
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def on(
+            self,
+            optimizer: Optimizer,
+            param: str = "lr",
+            groups: int | Sequence[int] | None = None,
+            last_epoch: int = -1,
+        ) -> PlateauScheduler: ...
+
+
+def _of(core: _native.Schedule) -> Schedule:
+    return (PlateauSchedule if core.plateau_count() else Schedule)(core)
+
+
 def _rebuild(text: str, functions: list[Any]) -> Schedule:
-    return Schedule(_native.Schedule.from_parts(text, functions))
+    return _of(_native.Schedule.from_parts(text, functions))
 
 
 def _core_of(name: str, schedule: Schedule) -> _native.Schedule:

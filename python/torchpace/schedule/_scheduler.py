@@ -48,6 +48,7 @@ class Scheduler(LRScheduler):
     """
 
     schedule: Schedule
+    last_epoch: int
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class Watch:
     """Which walkers were ever below 0, and the path of some."""
 
     def __init__(self, walkers: int) -> None:
-        self.crossed = torch.zeros(walkers, dtype=torch.bool)
+        self.crossed: Tensor = torch.zeros(walkers, dtype=torch.bool)
         self.some: list[Tensor] = []
 
     def __call__(self, step: int, w: Tensor) -> None:

@@ -15,7 +15,7 @@ from torchpace.gallery._walk import walk
 from torchpace.schedule import Schedule, cosine, cyclic
 
 STEPS, NOISE, LOW, HIGH = 2000, 0.5, 0.01, 0.5
-RATES = torch.logspace(math.log10(LOW), 0, 20, dtype=torch.float64).tolist()
+RATES: list[float] = torch.logspace(math.log10(LOW), 0, 20, dtype=torch.float64).tolist()
 SETTLED = 0.1 * 2 * landscapes.RIPPLE
 
 

@@ -73,6 +73,8 @@ class LRScheduler(lr_scheduler.LRScheduler):
         [0.5]
     """
 
+    base_lrs: list[float | Tensor]
+
     _formula: ClassVar[Formula | None] = None
     """How Rust works out the learning rates; None where Python does."""
 
@@ -170,6 +172,10 @@ class LRScheduler(lr_scheduler.LRScheduler):
         """Give a late group what the class keeps for each: its share of what it keeps for the group at `last`."""
 
 
+class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
+    """The base's old name, which programs still derive from."""
+
+
 class quiet:  # noqa: N801
     """A block in which torch does not ask for an optimizer's step before a scheduler's."""
 
@@ -220,7 +226,3 @@ def _seen(init: Callable[..., None]) -> Callable[..., None]:
             init(self, *args, **kwargs)
 
     return seen
-
-
-class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
-    """The base by its former name, which users' classes still have."""

@@ -53,6 +53,8 @@ class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
 
     _formula = Formula("SequentialLR")
 
+    last_epoch: int
+
     def __init__(
         self,
         optimizer: Optimizer,

@@ -67,6 +67,10 @@ class CyclicLR(LRScheduler, lr_scheduler.CyclicLR):
 
     _formula = Formula("CyclicLR")
 
+    max_lrs: list[float | Tensor]
+    base_momentums: list[float]
+    max_momentums: list[float]
+
     def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
         if share is not None:
             # Which `initial_lr` need not be: that is of the first scheduler.
@@ -135,6 +139,9 @@ class OneCycleLR(LRScheduler, lr_scheduler.OneCycleLR):
     """
 
     _formula = Formula("OneCycleLR")
+
+    last_epoch: int
+    total_steps: int
 
     past_end: Literal["raise", "hold", "extend"] = "raise"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch.optim import lr_scheduler
@@ -45,6 +46,8 @@ class LambdaLR(LRScheduler, lr_scheduler.LambdaLR):
 
     _formula = Formula("LambdaLR")
 
+    lr_lambdas: list[Callable[[int], float]]
+
     def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
         self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[last]]
 
@@ -85,6 +88,8 @@ class MultiplicativeLR(LRScheduler, lr_scheduler.MultiplicativeLR):
 
     _formula = Formula("MultiplicativeLR")
     _chainable = True
+
+    lr_lambdas: list[Callable[[int], float]]
 
     def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
         self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[last]]

@@ -49,6 +49,8 @@ class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
 
     _formula = Formula("ReduceLROnPlateau")
 
+    min_lrs: list[float]
+
     def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take the metric of a step, and reduce the learning rates where it is time to.
 
