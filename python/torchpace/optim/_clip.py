@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+from torchpace import _native
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 """What a norm that is not finite does."""
@@ -28,21 +30,30 @@ def check(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid nonfinite_norm value: {value!r}, expected 'propagate', 'skip' or 'raise'")
 
 
+def is_on(name: str, value: Any, off: Any) -> bool:
+    """Whether an option is another than where it is off: None, False or a word."""
+    if off is None:
+        return value is not None
+    if off is not False:
+        return not isinstance(value, str) or value != off
+    try:
+        return bool(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} is of type {type(value).__name__}, expected True or False") from error
+
+
 def plain(value: Any) -> Any:
     """An option as every checkpoint takes it: a number is one of Python's. A tensor stays: it may change in place."""
-    if value is None or isinstance(value, (int, float, str, Tensor)):
+    if value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor):
         return value
-    return _number(value)
+    return str(value) if isinstance(value, str) else _number(value)
 
 
 def _number(value: Any) -> float:
     """A number of any type, NumPy's and fractions too, as a float; NaN, if it is none."""
     try:
-        if isinstance(value, Tensor):
-            value = value.item()  # `float(value)` warns where it requires a gradient
-        # A string is none of them, though `float` reads it.
-        return float(value) if isinstance(value, (SupportsFloat, SupportsIndex)) else math.nan
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return _native.number("value", value)
+    except (TypeError, OverflowError):
         return math.nan
 
 

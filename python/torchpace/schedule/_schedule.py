@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, cast, overload
 
 from torchpace import _native
 
@@ -43,6 +43,7 @@ class Schedule:
 
     __slots__ = ("_core",)
     __iter__ = None  # it has no end
+    __array_ufunc__ = None  # NumPy's numbers leave a product to it
 
     _core: _native.Schedule
 
@@ -104,12 +105,13 @@ class Schedule:
         except ModuleNotFoundError as error:
             raise ImportError("values need NumPy: pip install numpy") from error
         start, stop = _at_least_0("start", start), _at_least_0("stop", stop)
-        if not (math.isfinite(step) and step > 0):
+        stride = _native.number("step", step)
+        if not (math.isfinite(stride) and stride > 0):
             raise ValueError(f"step is {step}, expected a finite number > 0")
-        count = max(0.0, (stop - start) / step)
+        count = max(0.0, (stop - start) / stride)
         if count >= 2**59:
             raise MemoryError(f"{count:.3g} values do not fit in memory")
-        return np.frombuffer(self._core.values(base, start, math.ceil(count), step), dtype=np.float64)
+        return np.frombuffer(self._core.values(base, start, math.ceil(count), stride), dtype=np.float64)
 
     @overload
     def then(self, next: PlateauSchedule, at: float | None = None) -> PlateauSchedule: ...
@@ -139,7 +141,7 @@ class Schedule:
         """The product: the other is a factor, its rates at base 1."""
         if isinstance(other, Schedule):
             return self._made(self._core.times(other._core))
-        return self.scale(other) if isinstance(other, (int, float)) else NotImplemented
+        return self.scale(other) if isinstance(other, (SupportsFloat, SupportsIndex)) else NotImplemented
 
     __rmul__ = __mul__
 
@@ -354,7 +356,7 @@ def _core_of(name: str, schedule: Schedule) -> _native.Schedule:
 
 
 def _at_least_0(name: str, step: float) -> float:
-    number = float(step)
+    number = _native.number(name, step)
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name} is {step}, expected a finite number >= 0")
     return number

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchpace import _native
 from torchpace.schedule._option import Group, Option
 from torchpace.schedule._schedule import Schedule
 
@@ -277,5 +278,6 @@ def _indices(groups: int | Sequence[int] | None, count: int) -> frozenset[int] |
 
 def check_step(name: str, step: float) -> None:
     """Raise ValueError where a step is out of its range."""
-    if not (math.isfinite(step) and step >= 0):
+    number = _native.number(name, step)
+    if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name} is {step}, expected a finite number >= 0")

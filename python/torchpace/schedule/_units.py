@@ -2,6 +2,8 @@
 
 import math
 
+from torchpace import _native
+
 
 def epochs(number: float, *, steps_per_epoch: int) -> int:
     """The steps of some epochs, rounded up.
@@ -19,7 +21,7 @@ def epochs(number: float, *, steps_per_epoch: int) -> int:
         >>> warmup(epochs(0.5, steps_per_epoch=100)).then(cosine(epochs(89.5, steps_per_epoch=100))).length
         9000.0
     """
-    return _steps("number", number, "steps_per_epoch", steps_per_epoch, number * steps_per_epoch)
+    return _up(_checked("number", number, 0) * _checked("steps_per_epoch", steps_per_epoch, 1))
 
 
 def samples(number: float, *, batch_size: int) -> int:
@@ -37,13 +39,17 @@ def samples(number: float, *, batch_size: int) -> int:
         >>> samples(1_000_000, batch_size=256)
         3907
     """
-    return _steps("number", number, "batch_size", batch_size, number / batch_size if batch_size else math.nan)
+    return _up(_checked("number", number, 0) / _checked("batch_size", batch_size, 1))
 
 
-def _steps(name: str, number: float, rate_name: str, rate: int, steps: float) -> int:
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name} is {number}, expected a finite number >= 0")
-    if not (math.isfinite(rate) and rate >= 1):
-        raise ValueError(f"{rate_name} is {rate}, expected a whole number >= 1")
+def _checked(name: str, value: float, least: int) -> float:
+    number = _native.number(name, value)
+    if not (math.isfinite(number) and number >= least):
+        kind = "whole" if least else "finite"
+        raise ValueError(f"{name} is {value}, expected a {kind} number >= {least}")
+    return number
+
+
+def _up(steps: float) -> int:
     # 1.1 * 10 is a hair above 11, which is no reason for a twelfth step.
     return round(steps) if math.isclose(steps, round(steps), rel_tol=1e-12) else math.ceil(steps)
