@@ -1,5 +1,5 @@
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, SupportsFloat, final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, SupportsFloat, SupportsIndex, final
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ __all__ = [
     "max_stable_lr",
     "max_stable_lr_adam",
     "max_stable_lr_rmsprop",
+    "number",
     "observe",
     "retune",
     "scale",
@@ -23,6 +24,7 @@ __all__ = [
 
 __version__: str
 
+def number(name: str, value: SupportsFloat | SupportsIndex) -> float: ...
 def advance(scheduler: Any) -> bool: ...
 def observe(scheduler: Any, metrics: Any) -> bool: ...
 def max_stable_lr(
@@ -74,9 +76,9 @@ class Schedule:
     @staticmethod
     def step(period: float, factor: float, floor: float) -> Schedule: ...
     @staticmethod
-    def multi_step(milestones: list[float], factor: float, floor: float) -> Schedule: ...
+    def multi_step(milestones: Iterable[float], factor: float, floor: float) -> Schedule: ...
     @staticmethod
-    def piecewise(milestones: list[float], values: list[float]) -> Schedule: ...
+    def piecewise(milestones: Iterable[float], values: Iterable[float]) -> Schedule: ...
     @staticmethod
     def inverse_sqrt(timescale: float, floor: float) -> Schedule: ...
     @staticmethod

@@ -95,7 +95,7 @@ def wrong(optimizer: optim.AdamW, rate: Schedule) -> None:
     optimizer.step(lambda: "loss")  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
     optimizer.last_path = "fused"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     _ = optimizer.grad_norm + 1  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand]
-    _ = rate["7"]  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    _ = rate["7"]  # type: ignore[index]  # pyright: ignore[reportCallIssue, reportArgumentType]
     rate.on(optimizer).step(metrics=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     rate.then(abs)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     schedule.cosine("100")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -74,7 +74,9 @@ class Fused(_Parent):
         super().__init__(**torchs)
         _forget(self)
         # Only what is on goes among the options of the groups, which otherwise are torch's to the letter.
-        self.defaults.update({name: _clip.plain(arguments[name]) for name in off if arguments[name] != off[name]})
+        on = {name: arguments[name] for name in off if _clip.is_on(name, arguments[name], off[name])}
+        _clip.check(on)
+        self.defaults.update({name: _clip.plain(value) if name in _clip.OFF else True for name, value in on.items()})
         for group in self.param_groups:
             for name in off:
                 if name in self.defaults:
@@ -325,7 +327,12 @@ class Fused(_Parent):
     def _own_options(self) -> set[str]:
         """The options set in some group that torch does not know."""
         off = self._off()
-        return {name for group in self.param_groups for name in off if group.get(name, off[name]) != off[name]}
+        return {
+            name
+            for group in self.param_groups
+            for name in off
+            if name in group and _clip.is_on(name, group[name], off[name])
+        }
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError where an option of ours is out of its range."""

@@ -135,7 +135,7 @@ def multi_step(milestones: Sequence[float], factor: float = 0.1, floor: float = 
         >>> multi_step([30, 60])(29), multi_step([30, 60])(30)
         (1.0, 0.1)
     """
-    return Schedule(_Core.multi_step(list(milestones), factor, floor))
+    return Schedule(_Core.multi_step(milestones, factor, floor))
 
 
 def piecewise(milestones: Sequence[float], values: Sequence[float]) -> Schedule:
@@ -154,7 +154,7 @@ def piecewise(milestones: Sequence[float], values: Sequence[float]) -> Schedule:
         >>> [piecewise([10, 20], [1, 0.5, 2])(t) for t in (0, 9, 10, 20)]
         [1.0, 1.0, 0.5, 2.0]
     """
-    return Schedule(_Core.piecewise(list(milestones), list(values)))
+    return Schedule(_Core.piecewise(milestones, values))
 
 
 def inverse_sqrt(timescale: float, floor: float = 0.0) -> Schedule:

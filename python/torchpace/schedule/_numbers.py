@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from torchpace import _native
+
 
 def number(value: Any) -> float | None:
     """The number that a value is; None if it is none. Flags are none."""
-    if hasattr(value, "item"):
-        # NumPy's and torch's way out; not theirs alone.
-        try:
-            value = value.item()
-        except (TypeError, ValueError, RuntimeError):
-            return None
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        return None
-    return float(value)
+    found = _own(value)
+    return None if found is None else float(found)
 
 
 def real(name: str, value: Any) -> float:
@@ -24,11 +19,12 @@ def real(name: str, value: Any) -> float:
 
     Raises:
         TypeError: it is none.
+        OverflowError: no float holds it.
     """
-    found = number(value)
+    found = _own(value)
     if found is None:
         raise TypeError(f"{name} is {value!r}, expected a number")
-    return found
+    return _native.number(name, found)
 
 
 def not_negative(name: str, value: Any) -> float:
@@ -36,6 +32,7 @@ def not_negative(name: str, value: Any) -> float:
 
     Raises:
         TypeError: it is no number.
+        OverflowError: no float holds it.
         ValueError: it is out of this range.
     """
     found = real(name, value)
@@ -49,6 +46,7 @@ def whole(name: str, value: Any, least: int) -> int:
 
     Raises:
         TypeError: it is no number.
+        OverflowError: no float holds it.
         ValueError: it is not whole, or too small.
     """
     found = real(name, value)
@@ -60,3 +58,15 @@ def whole(name: str, value: Any, least: int) -> int:
 def as_int(value: float) -> float:
     """An int in the place of a float that is whole."""
     return int(value) if value.is_integer() else value
+
+
+def _own(value: Any) -> Any:
+    """A number, not in an array or a tensor; None where there is none."""
+    if hasattr(value, "item"):
+        # NumPy's and torch's way out; not theirs alone.
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    is_number = hasattr(value, "__float__") or hasattr(value, "__index__")
+    return value if is_number and not isinstance(value, (bool, str, bytes, type)) else None

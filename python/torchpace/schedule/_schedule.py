@@ -46,6 +46,7 @@ class Schedule:
 
     __slots__ = ("_core",)
     __iter__ = None  # it has no end
+    __array_ufunc__ = None  # NumPy's numbers leave a product to it
 
     _core: _native.Schedule
 
@@ -159,9 +160,6 @@ class Schedule:
             ValueError: `at` is out of its range.
         """
         return self._made(self._core.then(_core_of("next", next), at))
-
-    # NumPy's numbers leave a product to us.
-    __array_ufunc__ = None
 
     @overload
     def __mul__(self, other: PlateauSchedule) -> PlateauSchedule: ...
