@@ -172,10 +172,6 @@ class LRScheduler(lr_scheduler.LRScheduler):
         """Give a late group what the class keeps for each: its share of what it keeps for the group at `last`."""
 
 
-class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
-    """The base's old name, which programs still derive from."""
-
-
 class quiet:  # noqa: N801
     """A block in which torch does not ask for an optimizer's step before a scheduler's."""
 
@@ -226,3 +222,7 @@ def _seen(init: Callable[..., None]) -> Callable[..., None]:
             init(self, *args, **kwargs)
 
     return seen
+
+
+class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
+    """The base's old name, which programs still derive from."""
