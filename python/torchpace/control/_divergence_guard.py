@@ -126,10 +126,13 @@ class DivergenceGuard:
         ['growth', 'no descent']
     """
 
+    optimizer: Optimizer
+    groups: list[dict[str, Any]]
     factor: float
     max_retries: int
     recover_after: int
     lr_factor: float
+    recovering: bool
     calm_steps: int
     steps: int
     evaluations: int

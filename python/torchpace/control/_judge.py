@@ -34,6 +34,7 @@ class Judge:
     """
 
     ratio: float
+    window: int
     rise: float
 
     def __init__(self, ratio: float, window: int, rise: float) -> None:

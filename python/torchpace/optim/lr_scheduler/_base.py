@@ -85,7 +85,8 @@ class LRScheduler(lr_scheduler.LRScheduler):
         """Leave a class that overrides something to torch's own step, and see its schedulers being made."""
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls) or not issubclass(cls.__mro__[1], LRScheduler) or cls.__mro__[1] is LRScheduler:
-            cls.__init__ = _seen(cls.__init__)  # type: ignore[method-assign]
+            made: Any = cls  # whose constructor keeps its type
+            made.__init__ = _seen(cls.__init__)
         for base in cls.__mro__:
             if "_formula" in vars(base):
                 break
