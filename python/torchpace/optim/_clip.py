@@ -182,7 +182,13 @@ def _clip(grad: Tensor, factor: Tensor | None, value: float | None) -> Tensor:
     if grad.layout == torch.sparse_coo:
         grad = grad.coalesce()
         values = _clip(grad.values(), factor, value)
-        return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True, check_invariants=False)
+        if values.requires_grad:
+            indices, shape = grad.indices(), grad.shape
+            return torch.sparse_coo_tensor(indices, values, shape, is_coalesced=True, check_invariants=False)
+        # Not made anew, of which torch 2.11 warns whatever it is told of checks.
+        grad = grad.clone()
+        grad._values().copy_(values)
+        return grad
     if factor is not None:
         grad = (grad * factor.to(grad.device)).to(grad.dtype)
     if value is None:

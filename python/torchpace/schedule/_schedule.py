@@ -25,7 +25,8 @@ class Schedule:
 
     Steps count from 0 and may be fractions. Rates are in units of a base, which is 1 here, and the group's own under
     `on`. Schedules are immutable, compare by value, hash, pickle, and their repr evaluates under
-    ``from torchpace.schedule import *``.
+    ``from torchpace.schedule import *``. One that is made of others is at most 32 levels deep and has at most 2^20
+    parts; more is a ValueError.
 
     Example:
         >>> from torchpace.schedule import cosine, warmup
