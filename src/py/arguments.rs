@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyFloat;
 
-use super::options::describe;
+use super::describe::describe;
 use super::torch::Torch;
 
 /// Gives each argument of a call the number in it.

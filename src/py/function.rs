@@ -7,7 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::arguments::float;
-use super::options::describe_type;
+use super::describe::describe_type;
 use crate::schedule::{Call, Function};
 
 thread_local! {

@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::options::describe_type;
+use super::describe::describe_type;
 use super::plan::Stop;
 use super::torch::Torch;
 use crate::cuda::device::Stream;

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::describe::{describe, describe_type};
 use super::dlpack::{Hold, Sight, prefetch};
-use super::options::{describe, describe_type};
 use super::plan::Stop;
 use super::torch::{Tensor, Torch};
 use crate::error::Error;

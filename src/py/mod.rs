@@ -1,6 +1,7 @@
 //! The Python face: conversion only.
 
 mod arguments;
+mod describe;
 mod dlpack;
 mod drive;
 mod error;

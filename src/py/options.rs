@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::arguments::float;
+use super::describe::describe;
 use super::torch::{Tensor, Torch};
 use crate::batch::{Clip, DeviceNumber, Nonfinite};
 use crate::error::Error;
@@ -172,18 +173,4 @@ impl Options for GroupOptions<'_> {
     fn extra(&self, name: &'static str) -> Result<bool, Error> {
         if self.group.contains(name).unwrap_or(false) { self.flag(name) } else { Ok(false) }
     }
-}
-
-/// A value in a message: its type, and what it is if that is short.
-pub fn describe(value: &Bound<'_, PyAny>) -> String {
-    let kind = describe_type(value);
-    match value.repr() {
-        Ok(text) if text.to_string().len() <= 60 => format!("{text} ({kind})"),
-        _ => kind,
-    }
-}
-
-/// The type of a value in a message.
-pub fn describe_type(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "an object".to_owned(), |name| format!("of type {name}"))
 }

@@ -7,7 +7,7 @@ use pyo3::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
-use super::options::describe_type;
+use super::describe::describe_type;
 use super::step::{Call, Scaling, Steps};
 use super::torch::Torch;
 use crate::error::Error;

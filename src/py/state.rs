@@ -7,8 +7,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use super::describe::{describe, describe_type};
 use super::dlpack::prefetch;
-use super::options::{describe, describe_type};
 use super::plan::Stop;
 use super::torch::Torch;
 use crate::error::Error;
