@@ -2,24 +2,25 @@
 
 Needs the package ``safetensors`` (``pip install 'torchpace[checkpoint]'``). The file holds the tensors
 ``<parameter>.<entry>``, with torch's names of the entries and complex numbers as pairs in a last dimension; and the
-groups' options as JSON in its metadata. Parameters go by their names where the optimizer was made of
-``named_parameters()``, else by their places. Weights are none of it.
+groups' options as JSON in its metadata. There a group's ``params`` say what its parameters go by: their names where the
+optimizer was made of ``named_parameters()``, else their places. A name that is there twice has its group before it,
+as in ``1/weight``, and ``param_names`` then has the names themselves. Weights are none of it.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from torchpace.optim import _stored_options
 from torchpace.optim._base import Fused
+from torchpace.optim._unwrap import layers
 
 _FORMAT = {"format": "torchpace.optimizer", "version": "1"}
 
@@ -27,15 +28,18 @@ _FORMAT = {"format": "torchpace.optimizer", "version": "1"}
 _NOT_WRITTEN = ("params", "param_names", "foreach", "fused", "capturable", "differentiable")
 
 
-def save(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
+def save(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
     """Write the state and the options of an optimizer of `torchpace.optim`.
 
     Args:
-        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW of `torchpace.optim`.
+        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW of `torchpace.optim`, or what accelerate, Fabric or Lightning
+            made of it.
         path: the file; what was there stays until the new one is whole.
 
     Raises:
-        TypeError: it is another optimizer, or an option is of a type that has no place in the file.
+        TypeError: it is another optimizer; or an option or an entry of the state is of a type that has no place in the
+            file, which then is not written.
+        ValueError: there is state of what is no parameter, or an entry's name is none that the file can have.
         OSError: the file cannot be written.
         ImportError: safetensors is missing.
 
@@ -54,26 +58,16 @@ def save(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
         >>> again.param_groups[0]["lr"]
         0.001
     """
-    rule = _rule(optimizer)
+    own, path = _own(optimizer), os.fsdecode(path)
     safetensors = _safetensors()
     from safetensors import SafetensorError
 
-    names = _names(optimizer)
-    tensors, groups = {}, []
-    for index, group in enumerate(optimizer.param_groups):
-        options = {
-            name: _plain(f"param_groups[{index}][{name!r}]", value)
-            for name, value in group.items()
-            if name not in _NOT_WRITTEN
-        }
-        groups.append({**options, "params": [names[id(param)] for param in group["params"]]})
-        for param in group["params"]:
-            for entry, value in optimizer.state.get(param, {}).items():
-                if isinstance(value, Tensor):
-                    tensors[f"{names[id(param)]}.{entry}"] = _parts(value.detach()).contiguous()
-    beside = Path(f"{os.fspath(path)}.{os.getpid()}.part")
+    metadata = {**_FORMAT, "rule": own._rule, "param_groups": json.dumps(_groups(own))}
+    tensors = _tensors(own)
+    _check_file(path)
+    beside = Path(f"{path}.{os.getpid()}.part")
     try:
-        safetensors.save_file(tensors, beside, {**_FORMAT, "rule": rule, "param_groups": json.dumps(groups)})
+        safetensors.save_file(tensors, beside, metadata)
         beside.replace(path)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
@@ -81,14 +75,14 @@ def save(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
+def load(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
     """Go on from a file of `save` or of `torchpace::tch::Optimizer::save`, through the optimizer's `load_state_dict`.
 
-    Parameters are found by name; where the file or the optimizer has none, by their order in each group. Options that
+    In each group parameters are found by name; where the file or the optimizer has none, by their order. Options that
     the file lacks stay; state that it lacks is missed by the next step.
 
     Args:
-        optimizer: of the same class, with the same groups.
+        optimizer: of the same class, with the same groups; or what accelerate, Fabric or Lightning made of it.
         path: the file.
 
     Raises:
@@ -98,42 +92,51 @@ def load(optimizer: Optimizer, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be read.
         ImportError: safetensors is missing.
     """
-    rule = _rule(optimizer)
+    own, path = _own(optimizer), os.fsdecode(path)
     metadata, tensors = _read(path)
-    for key, expected in {**_FORMAT, "rule": rule}.items():
+    for key, expected in {**_FORMAT, "rule": own._rule}.items():
         if metadata.get(key) != expected:
             raise ValueError(f"{path}: {key} is {metadata.get(key)!r}, expected {expected!r}")
-    groups = _groups(path, metadata, len(optimizer.param_groups))
+    groups = _read_groups(path, metadata, len(own.param_groups))
     entries: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         param, _, entry = key.rpartition(".")
         entries.setdefault(param, {})[entry] = tensor
-    state_dict = optimizer.state_dict()
+    state_dict = own.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
-    for index, (group, old, new) in enumerate(
-        zip(optimizer.param_groups, state_dict["param_groups"], groups, strict=True)
-    ):
+    known = set()
+    for index, (group, old, new) in enumerate(zip(own.param_groups, state_dict["param_groups"], groups, strict=True)):
         at = f"{path}: group {index}"
-        listed = _listed(at, group, new.pop("params"))
-        for place, param, name in zip(old["params"], group["params"], listed, strict=True):
-            found = entries.pop(str(name), None)
+        keys = _keys_in_order(at, group, new.pop("params"), new.pop("param_names", None))
+        for place, param, key in zip(old["params"], group["params"], keys, strict=True):
+            if str(key) in known:
+                raise ValueError(f"{at}: {key!r} is there twice, and its state once, expected it once for each")
+            found = entries.pop(str(key), None)
             if found is not None:
+                known.add(str(key))
                 state[place] = {
-                    entry: _whole(f"{path}: {name}.{entry}", entry, value, param) for entry, value in found.items()
+                    entry: _whole(f"{path}: {key}.{entry}", entry, value, param) for entry, value in found.items()
                 }
-        new = {name: _number(value) for name, value in new.items()}
-        read = {name: _like(f"{at}: {name}", old.get(name), value) for name, value in new.items()}
-        _check_ranges(at, optimizer, new)
+        new = {name: _stored_options.number_of(value) for name, value in new.items()}
+        read = {name: _stored_options.like(f"{at}: {name}", old.get(name), value) for name, value in new.items()}
+        _stored_options.check_ranges(at, own, new)
         old.update(read)
     if entries:
         raise ValueError(f"{path}: there is state of {sorted(entries)}, expected that of parameters in its groups")
-    optimizer.load_state_dict({**state_dict, "state": state})
+    own.load_state_dict({**state_dict, "state": state})
 
 
-def _rule(optimizer: Optimizer) -> str:
-    if not isinstance(optimizer, Fused):
-        raise TypeError(f"optimizer is a {type(optimizer).__qualname__}, expected one of torchpace.optim's own")
-    return optimizer._rule
+def _own(optimizer: Any) -> Fused:
+    """The optimizer that is wrapped, all of whose state is its own."""
+    *wrappers, own = layers(optimizer)
+    if not isinstance(own, Fused):
+        raise TypeError(f"optimizer is a {type(own).__qualname__}, expected one of torchpace.optim's own")
+    for wrapper in wrappers:
+        for param, entries in getattr(wrapper, "__dict__", {}).get("state", {}).items():
+            if not entries.keys() <= own.state.get(param, {}).keys():
+                kind = type(wrapper).__qualname__
+                raise TypeError(f"optimizer is a {kind} with state of its own, expected one of torchpace.optim's own")
+    return own
 
 
 def _safetensors() -> Any:
@@ -146,18 +149,24 @@ def _safetensors() -> Any:
     return safetensors.torch
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _check_file(path: str) -> None:
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"path is {path}, a directory, expected that of a file")
+
+
+def _read(path: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     _safetensors()
     from safetensors import SafetensorError, safe_open
 
+    _check_file(path)
     try:
-        with safe_open(os.fspath(path), framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from error
 
 
-def _groups(path: str | os.PathLike[str], metadata: dict[str, str], count: int) -> list[dict[str, Any]]:
+def _read_groups(path: str, metadata: dict[str, str], count: int) -> list[dict[str, Any]]:
     """The file's groups, each with a list of parameters."""
     try:
         groups = json.loads(metadata.get("param_groups", ""))
@@ -170,28 +179,102 @@ def _groups(path: str | os.PathLike[str], metadata: dict[str, str], count: int) 
     for index, group in enumerate(groups):
         if not isinstance(group, dict) or not isinstance(group.get("params"), list):
             raise ValueError(f"{path}: group {index} is {group!r}, expected options and a list of params")
+        names = group.get("param_names", group["params"])
+        if not isinstance(names, list) or len(names) != len(group["params"]):
+            raise ValueError(
+                f"{path}: group {index} has the param_names {names!r}, expected one for each of its params"
+            )
     return groups
 
 
-def _names(optimizer: Optimizer) -> dict[int, str | int]:
-    """The name of each parameter, or its place among all, which is torch's number for it."""
-    names: dict[int, str | int] = {}
-    for group in optimizer.param_groups:
+def _groups(optimizer: Fused) -> list[dict[str, Any]]:
+    """The groups as the file has them."""
+    keys, groups = _keys(optimizer), []
+    for index, group in enumerate(optimizer.param_groups):
+        options = {
+            name: _stored_options.plain(f"param_groups[{index}][{name!r}]", optimizer.defaults.get(name), value)
+            for name, value in group.items()
+            if name not in _NOT_WRITTEN
+        }
+        options["params"] = own = [keys[id(param)] for param in group["params"]]
+        if group.get("param_names", own) != own:
+            options["param_names"] = list(group["param_names"])
+        groups.append(options)
+    return groups
+
+
+def _tensors(optimizer: Fused) -> dict[str, Tensor]:
+    """The state as the file has it."""
+    keys, tensors, memory = _keys(optimizer), {}, set()
+    for param, entries in optimizer.state.items():
+        if id(param) not in keys:
+            if entries:
+                raise ValueError(f"there is state of {param!r}, which is no parameter of the optimizer")
+            continue
+        key = keys[id(param)]
+        for entry, value in entries.items():
+            if value is None:
+                continue  # as torch has it where there is nothing
+            if not isinstance(entry, str) or "." in entry:
+                raise ValueError(f"state of {key!r}: the name of an entry is {entry!r}, expected a word without dots")
+            whole = _plain(f"state {entry!r} of {key!r}", entry, value, param)
+            if whole.untyped_storage().data_ptr() in memory:
+                whole = whole.clone()  # the file has no tensors that share memory
+            memory.add(whole.untyped_storage().data_ptr())
+            tensors[f"{key}.{entry}"] = whole
+    return tensors
+
+
+def _keys(optimizer: Fused) -> dict[int, str | int]:
+    """What each parameter goes by in the file, by its `id`: no two by the same."""
+    keys: dict[int, str | int] = {}
+    named: list[tuple[int, int, str]] = []
+    for index, group in enumerate(optimizer.param_groups):
         for place, param in enumerate(group["params"]):
-            names[id(param)] = group["param_names"][place] if "param_names" in group else len(names)
-    return names
+            if "param_names" in group:
+                named.append((index, id(param), str(group["param_names"][place])))
+            else:
+                keys[id(param)] = len(keys) + len(named)  # torch's number for it
+    taken = Counter([str(key) for key in keys.values()] + [name for _, _, name in named])
+    for index, param, name in named:
+        key = name
+        if taken[name] > 1:
+            key = f"{index}/{name}"
+            while key in taken:
+                key += "'"
+            taken[key] = 1
+        keys[param] = key
+    return keys
 
 
-def _listed(place: str, group: dict[str, Any], listed: list[str | int]) -> list[str | int]:
-    """The file's name of each parameter of a group, in the group's order."""
-    if len(listed) != len(group["params"]):
-        raise ValueError(f"{place} has {len(listed)} parameters, expected {len(group['params'])}")
-    own = group.get("param_names")
-    if own is None or any(isinstance(name, int) for name in listed):
-        return listed
-    if sorted(map(str, listed)) != sorted(own):
-        raise ValueError(f"{place} has the parameters {sorted(map(str, listed))}, expected {sorted(own)}")
-    return list(own)
+def _keys_in_order(place: str, group: dict[str, Any], keys: list[Any], names: list[Any] | None) -> list[Any]:
+    """What each parameter of a group goes by in the file, in the group's order."""
+    if len(keys) != len(group["params"]):
+        raise ValueError(f"{place} has {len(keys)} parameters, expected {len(group['params'])}")
+    if "param_names" not in group or any(isinstance(key, int) for key in keys):
+        return keys
+    own, listed = ([str(name) for name in given] for given in (group["param_names"], names or keys))
+    if sorted(listed) != sorted(own):
+        raise ValueError(f"{place} has the parameters {sorted(listed)}, expected {sorted(own)}")
+    of_name: dict[str, list[Any]] = {}
+    for name, key in zip(listed, keys, strict=True):
+        of_name.setdefault(name, []).append(key)
+    return [of_name[name].pop(0) for name in own]
+
+
+def _plain(place: str, entry: str, value: Any, param: Tensor) -> Tensor:
+    """A tensor of the state, so that its memory is what it says."""
+    if type(value) not in (Tensor, torch.nn.Parameter):
+        raise TypeError(f"{place} is of type {type(value).__qualname__}, expected a tensor")
+    if value.layout != torch.strided or value.is_meta:
+        raise TypeError(f"{place} is {value.layout} on {value.device}, expected a dense tensor with memory")
+    whole: Tensor = value.detach().resolve_conj().resolve_neg()
+    if entry == "step" and whole.numel() == 1:
+        return whole.reshape(())
+    if whole.shape != param.shape or whole.is_complex() != param.is_complex():
+        found, expected = (f"{tensor.dtype} of shape {list(tensor.shape)}" for tensor in (whole, param))
+        raise ValueError(f"{place} is {found}, expected it to be as its parameter, {expected}")
+    return _parts(whole).contiguous()
 
 
 def _parts(tensor: Tensor) -> Tensor:
@@ -209,49 +292,3 @@ def _whole(place: str, entry: str, value: Tensor, param: Tensor) -> Tensor:
         return value.clone()  # the file's own memory stays with the file
     # Laid out like the parameter, as the state is when it is made.
     return torch.zeros_like(param, dtype=value.dtype, memory_format=torch.preserve_format).copy_(value).detach()
-
-
-def _plain(place: str, value: Any) -> Any:
-    """An option as JSON has it; numbers that JSON lacks as strings."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(place, item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"{place} is of type {type(value).__qualname__}, expected None, a number, a flag, a word or a list")
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_number(item) for item in value]
-    return float(value) if value in ("inf", "-inf", "nan") else value
-
-
-def _like(place: str, old: Any, value: Any) -> Any:
-    """A value of the type that the option has; None is for `_check_ranges` to judge."""
-    if value is None:
-        return None
-    if isinstance(old, tuple):
-        if not isinstance(value, list) or len(value) != len(old):
-            raise ValueError(f"{place} is {value!r}, expected a list of {len(old)}")
-        return tuple(_like(place, before, item) for before, item in zip(old, value, strict=True))
-    number = isinstance(old, (int, float, Tensor)) and not isinstance(old, bool)
-    if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise ValueError(f"{place} is {value!r}, expected a number")
-    if isinstance(old, bool) and not isinstance(value, bool):
-        raise ValueError(f"{place} is {value!r}, expected a flag")
-    return torch.full_like(old, value) if isinstance(old, Tensor) else value
-
-
-def _check_ranges(place: str, optimizer: Optimizer, options: dict[str, Any]) -> None:
-    """That a new optimizer takes the options: the constructor has the checks."""
-    own = next(base for base in type(optimizer).__mro__ if base.__module__.startswith("torchpace.optim."))
-    taken = inspect.signature(own).parameters
-    known = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    try:
-        own([torch.empty(0)], **{name: value for name, value in known.items() if name in taken})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{place}: {error}") from error
