@@ -712,6 +712,8 @@ fn same(folder: &Path, left: &str, right: &str) {
     }
 }
 
+const NAMES: [&str; 3] = ["own", "none", "one"];
+
 #[test]
 #[ignore = "needs Python with the package installed: make test-rust runs it"]
 fn python_and_rust_take_turns() {
@@ -761,13 +763,13 @@ fn python_and_rust_take_turns() {
     let mut cases = Vec::new();
     for (number, (class, options, build)) in builds.iter().enumerate() {
         for kind in kinds {
-            // Without names, parameters are found by their order.
-            for named in [true, false] {
-                let name = format!("{number}-{kind:?}-{named}");
+            // Without names, or where Python has one for all, parameters are found by their order.
+            for names in NAMES {
+                let name = format!("{number}-{kind:?}-{names}");
                 let folder = root.join(&name);
                 std::fs::create_dir_all(&folder).unwrap();
                 cases.push(format!(
-                    r#"{{"folder": "{name}", "class": "{class}", "options": {options}, "kind": "{kind:?}", "named": {named}}}"#
+                    r#"{{"folder": "{name}", "class": "{class}", "options": {options}, "kind": "{kind:?}", "names": "{names}"}}"#
                 ));
                 let mut run = Run::new(kind, build);
                 run.steps(0..5);
@@ -783,8 +785,8 @@ fn python_and_rust_take_turns() {
     assert!(done.success());
     for (number, (_, _, build)) in builds.iter().enumerate() {
         for kind in kinds {
-            for named in [true, false] {
-                let folder = root.join(format!("{number}-{kind:?}-{named}"));
+            for names in NAMES {
+                let folder = root.join(format!("{number}-{kind:?}-{names}"));
                 same(&folder, "rust-whole-weights", "python-whole-weights");
                 same(&folder, "rust-whole-weights", "python-after-rust-weights");
                 let mut run = Run::new(kind, build);
@@ -793,7 +795,7 @@ fn python_and_rust_take_turns() {
                 run.save(&folder, "rust-after-python");
                 same(&folder, "rust-whole-weights", "rust-after-python-weights");
                 same(&folder, "rust-whole", "rust-after-python");
-                if named {
+                if names == "own" {
                     same(&folder, "rust-whole", "python-whole");
                     same(&folder, "rust-whole", "python-after-rust");
                 }

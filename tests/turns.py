@@ -36,8 +36,9 @@ class Run:
         self.folder = folder / case["folder"]
         kind = KINDS[case["kind"]]
         self.params = {f"p{k}": numbers(k, size, kind).requires_grad_() for k, size in enumerate(SHAPES)}
-        given = self.params.items() if case["named"] else self.params.values()
-        self.optimizer = getattr(optim, case["class"])(list(given), **case["options"])
+        values = list(self.params.values())
+        given = {"own": list(self.params.items()), "none": values, "one": [("p", value) for value in values]}
+        self.optimizer = getattr(optim, case["class"])(given[case["names"]], **case["options"])
 
     def resume(self, name):
         for key, value in load_file(self.folder / f"{name}-weights.safetensors").items():
@@ -68,7 +69,8 @@ def main(folder):
         whole.save("python-half")
         whole.steps(range(5, 10))
         whole.save("python-whole")
-        turn = Run(case, folder)
+        # The names in Rust's file are all its own.
+        turn = Run({**case, "names": "own" if case["names"] == "own" else "none"}, folder)
         turn.resume("rust-half")
         turn.steps(range(5, 10))
         turn.save("python-after-rust")

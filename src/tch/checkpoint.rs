@@ -2,7 +2,8 @@
 //!
 //! * tensors `<parameter>.<entry>`, the entries by torch's names; complex numbers as pairs in a last dimension;
 //! * metadata `format` and `version`; `rule`; `param_groups`, the groups' options as JSON with the parameters' names,
-//!   or their places where they have none; here also `schedules`. Numbers that JSON lacks are strings.
+//!   or their places where they have none; here also `schedules`. Numbers that JSON lacks are strings. In Python a name
+//!   may be there twice: its parameters go by something else, and their group has the names in `param_names`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -209,16 +210,19 @@ impl Reader<'_> {
         let places: HashMap<&str, usize> = params.iter().enumerate().map(|(k, (_, name, _))| (*name, k)).collect();
         let mut own = vec![Vec::new(); groups.len()];
         params.iter().enumerate().for_each(|(k, (group, ..))| own[*group].push(k));
-        let mut names = vec![None; params.len()];
+        let (mut names, mut known) = (vec![None; params.len()], HashSet::new());
         for (index, (group, own)) in groups.iter().zip(own).enumerate() {
             let listed = group["params"].as_array().map(Vec::as_slice).unwrap_or_default();
             if listed.len() != own.len() {
                 let name = format!("the number of parameters in group {index}");
                 return Err(self.wrong(name, listed.len(), own.len().to_string()));
             }
+            // A name that is there twice finds nothing: here each is there once.
+            let in_order = group["param_names"].is_array();
             for (listed, own) in listed.iter().zip(own) {
                 let place = || format!("parameter {listed} of group {index}");
                 let (param, name) = match listed {
+                    Json::String(name) if in_order => (own, name.clone()),
                     Json::String(name) => match places.get(name.as_str()) {
                         Some(&param) if params[param].0 == index => (param, name.clone()),
                         Some(&param) => {
@@ -231,7 +235,7 @@ impl Reader<'_> {
                     Json::Number(number) => (own, number.to_string()),
                     _ => return Err(self.wrong(place(), "neither", "a name or a number")),
                 };
-                if names[param].replace(name).is_some() {
+                if !known.insert(name.clone()) || names[param].replace(name).is_some() {
                     return Err(self.wrong(place(), "there twice", "there once"));
                 }
             }

@@ -608,7 +608,7 @@ impl Optimizer {
     /// Goes on from a file that [`save`](Self::save) or `torchpace.optim.checkpoint` in Python wrote: state, options, and the
     /// positions of the schedules that are set here on the same options.
     ///
-    /// Parameters are found by name; where the file has none, by their order.
+    /// Parameters are found by name; where the file has none, or has one twice, by their order in the group.
     ///
     /// ```
     /// use tch::{Device, nn};

@@ -166,6 +166,8 @@ fn files_of_something_else() {
     says(groups(|g| g[1]["params"] = json!(["c"])), "file: parameter \"c\" of group 1 is unknown, expected one of the");
     let moved = "file: parameter \"a\" of group 1 is there, expected in group 0 as in the optimizer";
     says(groups(|g| g[1]["params"] = json!(["a"])), moved);
+    let twice = "file: parameter \"x\" of group 1 is there twice, expected there once";
+    says(groups(|g| *g = named_twice(g, ["x", "x"])), twice);
     let together = "file: the number of parameters in group 0 is 2, expected 1";
     says(groups(|g| (g[0]["params"], g[1]["params"]) = (json!(["a", "b"]), json!([]))), together);
 
@@ -200,6 +202,28 @@ fn files_of_something_else() {
     says(schedules(|s| s[0]["plateaus"] = json!([])), plateaus);
     says(schedules(|s| s[0]["base"] = json!("nan")), "group 0: lr is NaN, expected a number >= 0");
     says(schedules(|s| s[1]["base"] = json!(3)), "group 1: betas is [");
+}
+
+/// Groups as Python writes them where two parameters have one name.
+fn named_twice(groups: &Value, keys: [&str; 2]) -> Value {
+    let mut groups = groups.clone();
+    for (group, key) in groups.as_array_mut().unwrap().iter_mut().zip(keys) {
+        (group["params"], group["param_names"]) = (json!([key]), json!(["weight"]));
+    }
+    groups
+}
+
+#[test]
+fn a_name_that_is_there_twice() {
+    let bytes = Case::new("twice", 3).bytes();
+    let twice = inner(&bytes, "param_groups", |g| *g = named_twice(g, ["0/weight", "1/weight"]));
+    let twice = ["exp_avg", "exp_avg_sq", "step"].into_iter().fold(twice, |bytes, entry| {
+        let from_a = renamed(&bytes, &format!("a.{entry}"), &format!("0/weight.{entry}"));
+        renamed(&from_a, &format!("b.{entry}"), &format!("1/weight.{entry}"))
+    });
+    let mut other = Case::new("twice-other", 0);
+    other.load(&twice).unwrap();
+    assert!(parts(&other.bytes()) == parts(&bytes));
 }
 
 #[test]
