@@ -152,11 +152,14 @@ pub enum Error {
 
     /// The gradients' norm is infinite or NaN, and the user asked for an error.
     #[error(
-        "the total norm of the gradients is {norm}, so they cannot be clipped to max_grad_norm; expected a finite norm"
+        "the total norm of the gradients is {norm}{}; expected a finite norm under nonfinite_norm=\"raise\"",
+        if *clips { ", so they cannot be clipped to max_grad_norm" } else { "" }
     )]
     NonFiniteNorm {
         /// The norm.
         norm: f64,
+        /// Whether they were to be clipped.
+        clips: bool,
     },
 
     /// Of two lists of tensors one is longer.

@@ -59,7 +59,8 @@ pub enum Norm {
     Unwanted,
     /// The host asks for it, and says what multiplies the gradients.
     ForHost,
-    /// The device clips by it, and writes it to this address if there is one. Under [`Nonfinite::Raise`] nothing is raised.
+    /// The device clips and skips by it. To this address, if there is one, it writes the norm and then 1 if the step is
+    /// left out for it, else 0. Nothing is raised.
     OnDevice(Clip, Option<u64>),
 }
 
@@ -301,7 +302,9 @@ impl<const S: usize> Open<'_, S> {
         let arguments = [
             self.byte(plan.sums),
             Word(plan.chunk_count as u64),
-            Word(clip.max_norm.unwrap_or(f64::INFINITY).to_bits()),
+            // Below 0 where there is none.
+            Word(clip.max_norm.unwrap_or(-1.0).to_bits()),
+            Word(clip.skip_norm.unwrap_or(-1.0).to_bits()),
             Word(u64::from(clip.nonfinite == Nonfinite::Skip)),
             Word(call.grad_scale.unwrap_or(0)),
             self.byte(plan.clip),

@@ -108,9 +108,9 @@ impl<R, const S: usize> OnGpu<R, S> {
         self.call.norm = norm;
     }
 
-    /// A number on this device that a step can write.
-    pub fn new_number(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, u64)> {
-        gpu::number(py, self.index)
+    /// Numbers on this device that a step can write: the norm, and whether it has the step left out.
+    pub fn new_numbers(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, u64)> {
+        gpu::two_numbers(py, self.index)
     }
 
     /// Plans a step; the bytes of memory that it lacks. Where no kernels can be made it is left to torch.

@@ -100,9 +100,9 @@ pub fn allocate(py: Python<'_>, index: u8, bytes: usize) -> PyResult<DeviceMemor
     Ok(DeviceMemory { _tensor: tensor, at })
 }
 
-/// A number to be written by a kernel, and its address.
-pub fn number(py: Python<'_>, index: u8) -> PyResult<(Py<PyAny>, u64)> {
-    empty(py, index, &[], "float32")
+/// Two numbers to be written by a kernel, and their address.
+pub fn two_numbers(py: Python<'_>, index: u8) -> PyResult<(Py<PyAny>, u64)> {
+    empty(py, index, &[2], "float32")
 }
 
 fn empty(py: Python<'_>, index: u8, shape: &[usize], dtype: &str) -> PyResult<(Py<PyAny>, u64)> {

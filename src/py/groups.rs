@@ -46,7 +46,7 @@ impl<R> KnownGroup<R> {
         group.lr_at = on_gpu.as_ref().map(|lr| lr.2);
         group.maximize = options.flag("maximize")?;
         group.clip_value = options.bound("clip_value")?;
-        let clip = Clip { max_norm: options.bound("max_grad_norm")?, nonfinite: options.nonfinite()? };
+        let clip = options.clip()?;
         let (items, keys, capturable) = (items(options.dict()), Keys::of(py, &rule), options.capturable()?);
         let counts_on_device = options.counts_on_device()?;
         Ok(Self {

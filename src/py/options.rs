@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList};
 
 use super::arguments::float;
 use super::torch::{Tensor, Torch};
-use crate::batch::{DeviceNumber, Nonfinite};
+use crate::batch::{Clip, DeviceNumber, Nonfinite};
 use crate::error::Error;
 use crate::rule::Options;
 use crate::tensor::{Device, Dtype};
@@ -106,6 +106,17 @@ impl<'py> GroupOptions<'py> {
         Ok(self.torch.is_tensor(value)? && value.getattr(intern!(value.py(), "is_cuda"))?.is_truthy()?)
     }
 
+    /// How the norm of all gradients clips and skips.
+    pub fn clip(&self) -> Result<Clip, Error> {
+        let mut clip = Clip::OFF;
+        (clip.max_norm, clip.nonfinite) = (self.bound("max_grad_norm")?, self.nonfinite()?);
+        clip.skip_norm = self.bound("skip_grad_norm")?;
+        if clip.skip_norm == Some(0.0) {
+            return Err(self.wrong("skip_grad_norm", &self.value("skip_grad_norm")?, "None or a number > 0"));
+        }
+        Ok(clip)
+    }
+
     /// A bound, if there is one: an option that torch lacks, and so its checkpoints.
     pub fn bound(&self, name: &'static str) -> Result<Option<f64>, Error> {
         let Some(value) = self.group.get_item(name).ok().flatten().filter(|value| !value.is_none()) else {
@@ -118,7 +129,7 @@ impl<'py> GroupOptions<'py> {
     }
 
     /// What a norm that is not finite does.
-    pub fn nonfinite(&self) -> Result<Nonfinite, Error> {
+    fn nonfinite(&self) -> Result<Nonfinite, Error> {
         let Some(value) = self.group.get_item("nonfinite_norm").ok().flatten() else { return Ok(Nonfinite::Propagate) };
         match value.extract::<&str>() {
             Ok("propagate") => Ok(Nonfinite::Propagate),

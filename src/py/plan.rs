@@ -33,7 +33,7 @@ pub trait AnySteps: Send {
 
 /// Which way a step went.
 pub enum Path {
-    /// All is done; with the norm of the gradients, if it is a number in a GPU's memory.
+    /// All is done; with the norm of the gradients and whether it had the step left out, if they are in a GPU's memory.
     Fused(Option<Py<PyAny>>),
     /// Nothing is done, for this reason.
     Skipped(String),
@@ -46,7 +46,7 @@ pub enum Path {
 pub enum Norm {
     /// As the host knows it.
     Number(f64),
-    /// As a tensor on a GPU.
+    /// As a tensor on a GPU, with 1 behind it if it had the step left out, else 0.
     Tensor(Py<PyAny>),
 }
 

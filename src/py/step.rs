@@ -127,7 +127,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             self.know(call)?;
             let clip = self.clip()?;
             let is_spread = || self.members.iter().any(|member| member.active && member.is_spread());
-            if clip.max_norm.is_some() && call.norm.get().is_none() && is_spread() {
+            if clip.wants_norm() && call.norm.get().is_none() && is_spread() {
                 return Ok(Path::NormWanted);
             }
             self.route(call)?;
@@ -150,7 +150,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 None => read(call, groups, members, drives, unscale)?,
             };
             let Some(mut ready) = ready else { continue };
-            let norm_on_host = clip.max_norm.is_some() && grad_norm.is_none();
+            let norm_on_host = clip.wants_norm() && grad_norm.is_none();
             let mut lacking = Vec::new();
             for (d, ready) in &ready {
                 if let Some(gpu) = &mut drives[*d].gpu
@@ -176,7 +176,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
                 call.norm.set(Some(norm));
                 match clip.factor(norm)? {
                     Some(factor) => factor,
-                    None => return Ok(Path::Skipped(format!("the norm of the gradients is {norm}"))),
+                    None => return Ok(Path::Skipped(clip.reason(norm))),
                 }
             } else {
                 1.0

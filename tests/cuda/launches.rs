@@ -266,7 +266,7 @@ fn whole(tasks: &mut [Task]) {
     }
 }
 
-const CLIP: Clip = Clip { max_norm: Some(2.0), nonfinite: Nonfinite::Skip };
+const CLIP: Clip = Clip { max_norm: Some(2.0), nonfinite: Nonfinite::Skip, ..Clip::OFF };
 
 #[test]
 fn the_device_clips_like_the_host() {
@@ -275,8 +275,8 @@ fn the_device_clips_like_the_host() {
     let (mut expected, mut found) = (tasks(2, &PLAIN), tasks(2, &PLAIN));
     whole(&mut expected);
     whole(&mut found);
-    let (mut on_gpu, norm, scale) = (OnGpu::new(), 0.0_f32, 4.0_f32);
-    let call = Call { norm: Norm::OnDevice(CLIP, Some(address(&norm))), ..CALL };
+    let (mut on_gpu, told, scale) = (OnGpu::new(), [9.0_f32; 2], 4.0_f32);
+    let call = Call { norm: Norm::OnDevice(CLIP, Some(address(&told))), ..CALL };
     let of_host = Call { norm: Norm::ForHost, ..CALL };
     let scaled = Call { grad_scale: Some(address(&scale)), ..of_host };
     for step in 0..3 {
@@ -286,8 +286,8 @@ fn the_device_clips_like_the_host() {
         ready.run(&Spawned(1));
         if step < 2 {
             on_gpu.step(&gpu, &PLAIN, &groups, &mut found, (&call, true)).unwrap();
-            // SAFETY: a number of this function, which the kernel wrote.
-            assert_eq!(unsafe { std::ptr::read_volatile(&raw const norm) }, norm_on_cpu as f32);
+            // SAFETY: numbers of this function, which the kernel wrote.
+            assert_eq!(unsafe { std::ptr::read_volatile(&raw const told) }, [norm_on_cpu as f32, 0.0]);
         } else {
             // The host asks, and says what the factor is.
             let mut ready = PLAIN.collect(&groups, &mut found, &mut on_gpu.walks, (GPU, true));
@@ -306,7 +306,7 @@ fn the_device_clips_like_the_host() {
     assert!(on_gpu.work.prepare(&gpu, &ready, &scaled).unwrap().is_none());
     // SAFETY: as above.
     let quarter = unsafe { on_gpu.work.norm(&gpu, &ready, &scaled).unwrap() };
-    assert_eq!(quarter as f32, norm / 4.0);
+    assert_eq!(quarter as f32, told[0] / 4.0);
     device.capture(true);
     // SAFETY: as above.
     let captured = unsafe { on_gpu.work.norm(&gpu, &ready, &of_host) };
@@ -333,6 +333,18 @@ fn what_the_device_leaves_out_changes_nothing() {
     let skipped = Call { norm: Norm::OnDevice(CLIP, None), found_inf: Some(address(&none)), ..CALL };
     on_gpu.step(&gpu, &PLAIN, &groups, &mut found, (&skipped, true)).unwrap();
     assert_same(&found, &before, &PLAIN, "skipped");
+    for (found, skip_norm) in [(3.0, 2.5), (f64::NAN, 2.5), (f64::NAN, f64::INFINITY), (f64::INFINITY, 1e300)] {
+        let (mut tasks, told) = (before.clone(), [9.0_f32; 2]);
+        tasks[1].memory[1] = Memory::of(&[found; 15], Dtype::F32, 0);
+        let before = tasks.clone();
+        let above = Clip { skip_norm: Some(skip_norm), ..Clip::OFF };
+        let call = Call { norm: Norm::OnDevice(above, Some(address(&told))), ..CALL };
+        OnGpu::new().step(&gpu, &PLAIN, &groups, &mut tasks, (&call, true)).unwrap();
+        assert_same(&tasks, &before, &PLAIN, "above");
+        // SAFETY: numbers of this function, which the kernel wrote.
+        let [norm, skipped] = unsafe { std::ptr::read_volatile(&raw const told) };
+        assert_eq!((norm.is_finite(), skipped), (found.is_finite(), 1.0));
+    }
     let propagated = Clip { nonfinite: Nonfinite::Propagate, ..CLIP };
     let call = Call { norm: Norm::OnDevice(propagated, None), ..CALL };
     on_gpu.step(&gpu, &PLAIN, &groups, &mut found, (&call, true)).unwrap();

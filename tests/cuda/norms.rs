@@ -67,24 +67,38 @@ fn sums(host: &Host, dtype: Dtype, grads: &mut [Vec<f64>], grid: u32, shift: usi
     sums
 }
 
-/// What `fold` makes of sums: the clip and the norm for the user.
-fn folded(host: &Host, sums: &[f64], max_norm: f64, skip: bool, scale: Option<f32>) -> (Clip, f32) {
+/// What `fold` makes of sums: the clip and the numbers for the user.
+fn folded(host: &Host, sums: &[f64], asked: Asked, scale: Option<f32>) -> (Clip, [f32; 2]) {
+    let Asked { max_norm, skip_norm, skip } = asked;
     let (sums_start, count, skip) = (sums.as_ptr(), sums.len() as u32, u32::from(skip));
     let scale = scale.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let (mut clip, mut norm) = (Clip { norm: -1.0, factor: -1.0, skip: 9 }, -1.0_f32);
-    let (clip_start, norm_start) = (&raw mut clip, &raw mut norm);
+    let (mut clip, mut found) = (Clip { norm: -1.0, factor: -1.0, skip: 9 }, [-1.0_f32; 2]);
+    let (clip_start, found_start) = (&raw mut clip, found.as_mut_ptr());
     let arguments = [
         argument(&sums_start),
         argument(&count),
         argument(&max_norm),
+        argument(&skip_norm),
         argument(&skip),
         argument(&scale),
         argument(&clip_start),
-        argument(&norm_start),
+        argument(&found_start),
     ];
     // SAFETY: the arguments in the order of the text, each of its type; all memory lives until the end.
     unsafe { host.launch(&fold(), 1, &arguments) };
-    (clip, norm)
+    (clip, found)
+}
+
+/// What `fold` is asked for: bounds, below 0 where there are none, and whether a norm that is not finite skips.
+#[derive(Clone, Copy)]
+struct Asked {
+    max_norm: f64,
+    skip_norm: f64,
+    skip: bool,
+}
+
+fn to(max_norm: f64, skip: bool) -> Asked {
+    Asked { max_norm, skip_norm: -1.0, skip }
 }
 
 fn norm_on_cpu(grads: &[Vec<f64>]) -> f64 {
@@ -120,9 +134,10 @@ fn the_norm_is_that_of_the_cpu_whatever_the_grid_and_the_alignment() {
                 first.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>()
             );
         }
-        let (clip, norm) = folded(&host, &first, 5.0, false, None);
+        let (clip, [norm, skipped]) = folded(&host, &first, to(5.0, false), None);
         assert!((clip.norm - expected).abs() <= 1e-15 * expected, "{} and {expected}", clip.norm);
-        assert_eq!((clip.factor, clip.skip, norm), (5.0 / (clip.norm + 1e-6), 0, clip.norm as f32));
+        assert_eq!((clip.factor, clip.skip), (5.0 / (clip.norm + 1e-6), 0));
+        assert_eq!((norm, skipped), (clip.norm as f32, 0.0));
     }
 }
 
@@ -131,10 +146,10 @@ fn the_norm_rounds_little_and_overflows_in_no_type() {
     let host = compile("large_norms", &all_kernels());
     let tenths: Vec<f64> = (0..50_000).map(|i| 0.1 * f64::from(i % 11)).collect();
     let expected = norm_on_cpu(std::slice::from_ref(&tenths));
-    let found = folded(&host, &sums(&host, Dtype::F64, &mut [tenths], 3, 0, false), 1.0, false, None).0.norm;
+    let found = folded(&host, &sums(&host, Dtype::F64, &mut [tenths], 3, 0, false), to(1.0, false), None).0.norm;
     assert!((found - expected).abs() <= 1e-14 * expected);
     for (dtype, size) in [(Dtype::F16, 6e4), (Dtype::F32, 1e30), (Dtype::Bf16, 1e30)] {
-        let found = folded(&host, &sums(&host, dtype, &mut [vec![size; 16]], 1, 0, false), 1.0, false, None).0.norm;
+        let found = folded(&host, &sums(&host, dtype, &mut [vec![size; 16]], 1, 0, false), to(1.0, false), None).0.norm;
         assert!((found / (4.0 * size) - 1.0).abs() < 0.01, "{dtype}: {found}");
     }
 }
@@ -143,23 +158,51 @@ fn the_norm_rounds_little_and_overflows_in_no_type() {
 fn fold_clips_like_torch() {
     let host = compile("fold", &[fold()]);
     let many: Vec<f64> = (0..1000).map(f64::from).collect();
-    assert_eq!(folded(&host, &many, 1.0, false, None).0.norm, 499_500_f64.sqrt());
-    assert_eq!(folded(&host, &[], 1.0, true, None).0, Clip { norm: 0.0, factor: 1.0, skip: 0 });
-    assert_eq!(folded(&host, &[4.0, 5.0], 6.0, true, None).0, Clip { norm: 3.0, factor: 1.0, skip: 0 });
-    assert_eq!(folded(&host, &[4.0, 5.0], 0.0, true, None).0, Clip { norm: 3.0, factor: 0.0, skip: 0 });
+    assert_eq!(folded(&host, &many, to(1.0, false), None).0.norm, 499_500_f64.sqrt());
+    assert_eq!(folded(&host, &[], to(1.0, true), None).0, Clip { norm: 0.0, factor: 1.0, skip: 0 });
+    assert_eq!(folded(&host, &[4.0, 5.0], to(6.0, true), None).0, Clip { norm: 3.0, factor: 1.0, skip: 0 });
+    assert_eq!(folded(&host, &[4.0, 5.0], to(0.0, true), None).0, Clip { norm: 3.0, factor: 0.0, skip: 0 });
     // The gradients' scale is not in the norm.
     let third = f64::from(1.0_f32 / 3.0);
     assert_eq!(
-        folded(&host, &[9.0], 0.5, true, Some(-3.0)).0,
+        folded(&host, &[9.0], to(0.5, true), Some(-3.0)).0,
         Clip { norm: 3.0 * third, factor: 0.5 / (3.0 * third + 1e-6), skip: 0 }
     );
     for (sum, factor) in [(f64::INFINITY, 0.0), (f64::NAN, f64::NAN)] {
         for skip in [false, true] {
-            let (clip, norm) = folded(&host, &[1.0, sum], 1.0, skip, None);
+            let (clip, [norm, skipped]) = folded(&host, &[1.0, sum], to(1.0, skip), None);
             assert_eq!((clip.factor.is_nan(), clip.skip), (f64::is_nan(factor), u32::from(skip)));
             assert!(clip.factor.is_nan() || clip.factor == factor);
             assert_eq!(norm.is_nan(), sum.is_nan());
             assert!(!norm.is_finite());
+            assert_eq!(skipped, if skip { 1.0 } else { 0.0 });
+        }
+    }
+}
+
+#[test]
+fn fold_says_of_every_norm_what_the_host_says() {
+    use torchpace::batch::{Clip as OfHost, Nonfinite};
+
+    let host = compile("fold_skips", &[fold()]);
+    let bounds = [None, Some(0.5), Some(3.0), Some(1e300), Some(f64::INFINITY)];
+    for (max_norm, skip_norm) in bounds.into_iter().flat_map(|max| bounds.map(|skip| (max, skip))) {
+        for nonfinite in [Nonfinite::Propagate, Nonfinite::Skip] {
+            for norm in [0.0, 0.25, 0.5, 2.0, 3.0, 4.0, f64::INFINITY, f64::NAN] {
+                let asked = Asked {
+                    max_norm: max_norm.unwrap_or(-1.0),
+                    skip_norm: skip_norm.unwrap_or(-1.0),
+                    skip: nonfinite == Nonfinite::Skip,
+                };
+                let (clip, [_, skipped]) = folded(&host, &[norm * norm], asked, None);
+                let expected = OfHost { max_norm, skip_norm, nonfinite }.factor(norm).unwrap();
+                let place = format!("{max_norm:?} {skip_norm:?} {nonfinite:?} {norm}");
+                assert_eq!((clip.skip == 1, skipped == 1.0), (expected.is_none(), expected.is_none()), "{place}");
+                if let Some(factor) = expected {
+                    assert_eq!(clip.factor.is_nan(), factor.is_nan(), "{place}");
+                    assert!(factor.is_nan() || clip.factor == factor, "{place}: {}", clip.factor);
+                }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use super::super::groups::KnownGroup;
 use super::super::member::Member;
 use super::super::plan::{Path, Stop};
 use super::{Call, Scaling, Steps, place};
-use crate::batch::{Clip, Nonfinite};
+use crate::batch::Clip;
 use crate::cuda::launch::Norm;
 use crate::error::Error;
 use crate::rule::Rule;
@@ -51,8 +51,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         }
         let host_decides = on_cpu || counted_by_host || new_uncounted;
         // Else a step that is to be skipped raises for its norm.
-        let raises = clip.max_norm.is_some() && clip.nonfinite == Nonfinite::Raise;
-        if let Some(found_inf) = scaling.found_inf.filter(|_| host_decides || raises) {
+        if let Some(found_inf) = scaling.found_inf.filter(|_| host_decides || clip.may_raise()) {
             if is_captured {
                 return Err(Error::Captured { what: "found_inf, which the host has to know here," }.into());
             }
@@ -65,19 +64,16 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
             return Err(Stop::Torch("a GradScaler unscales in the step, on another device".to_owned()));
         }
         let used = drives.iter().filter(|drive| drive.is_used).count();
-        let undecided = match clip.nonfinite {
-            Nonfinite::Propagate => false,
-            Nonfinite::Skip => host_decides,
-            Nonfinite::Raise => true,
-        };
-        let on_device = clip.max_norm.is_some() && call.norm.get().is_none() && used == 1 && !on_cpu && !undecided;
+        let undecided = clip.may_raise() || clip.may_skip() && host_decides;
+        let is_wanted = clip.wants_norm() && call.norm.get().is_none();
+        let on_device = is_wanted && used == 1 && !on_cpu && !undecided;
         for gpu in drives.iter_mut().filter(|drive| drive.is_used).filter_map(|drive| drive.gpu.as_mut()) {
             gpu.scale_by(call.torch, scaling.grad_scale, scaling.found_inf)?;
             gpu.set_norm(if on_device {
-                let (tensor, at) = gpu.new_number(call.py)?;
+                let (tensor, at) = gpu.new_numbers(call.py)?;
                 *grad_norm = Some(tensor);
                 Norm::OnDevice(clip, Some(at))
-            } else if clip.max_norm.is_some() && call.norm.get().is_none() {
+            } else if is_wanted {
                 Norm::ForHost
             } else {
                 Norm::Unwanted
