@@ -150,6 +150,23 @@ pub enum Error {
         expected: String,
     },
 
+    /// A coefficient of a step is infinite or NaN.
+    #[error("{place}: option {option:?} makes {coeff:?} {found} in step {step}, expected a finite number")]
+    Coefficient {
+        /// The parameter.
+        place: String,
+        /// The option that it comes of.
+        option: &'static str,
+        /// The coefficient's name.
+        coeff: &'static str,
+        /// What it is.
+        found: f64,
+        /// The parameter's step, counted from 1.
+        step: f64,
+        /// How that comes.
+        fault: Fault,
+    },
+
     /// The gradients' norm is infinite or NaN, and the user asked for an error.
     #[error(
         "the total norm of the gradients is {norm}{}; expected a finite norm under nonfinite_norm=\"raise\"",
@@ -296,4 +313,15 @@ pub enum Error {
         /// The version that is known.
         expected: u64,
     },
+}
+
+/// How a coefficient of a step comes to be infinite or NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// As the option, or too large.
+    Option,
+    /// By a division by zero.
+    Division,
+    /// As the root of a negative number.
+    Root,
 }

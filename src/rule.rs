@@ -14,6 +14,8 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
     const NAME: &'static str;
     /// The names of the coefficients, in the order of [`coeffs`](Rule::coeffs).
     const COEFFS: [&'static str; C];
+    /// The option that each coefficient comes of, beside the learning rate and the step.
+    const ORIGINS: [Origin; C];
     /// The names of the slots, as in torch's `state_dict`.
     const SLOTS: [&'static str; S];
     /// Whether the state of a parameter counts its steps under the name `step`.
@@ -33,6 +35,17 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
 
     /// The new element and its new slots. A slot that is not live comes as 0 and is not stored.
     fn update<T: Number>(&self, coeffs: [T; C], param: T, grad: T, slots: [T; S]) -> (T, [T; S]);
+}
+
+/// What a coefficient is made of, to say so where it comes out infinite or NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The value of this option, or a sum with it: as finite as that.
+    Value(&'static str),
+    /// Something divided by what this option can make 0.
+    Quotient(&'static str),
+    /// Something divided by the root of what this option can make 0 or less.
+    Root(&'static str),
 }
 
 /// The options of one parameter group, however a face keeps them.

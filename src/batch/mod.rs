@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod clip;
+mod finite;
 mod task;
 
 use core::marker::PhantomData;
@@ -120,7 +121,7 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
         }
         if !(walk.as_ref().is_some_and(|walk| walk.matches(operands)) && operands.is_countable()) {
             *walk = None;
-            operands.check(R::SLOTS, place).map_err(Unfit::Wrong)?;
+            operands.check(R::SLOTS, &place).map_err(Unfit::Wrong)?;
             if let Some((name, refusal)) = operands.refusal(R::SLOTS) {
                 return Err(Unfit::Refused(name, refusal));
             }
@@ -135,7 +136,9 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
         self.written.extend(operands.step.and_then(|count| count.span()));
         self.read.extend(Some(&operands.grad).filter(|_| !with_grad).and_then(|grad| walk.read(grad)));
         let count = operands.step.as_ref().map(Count::next);
-        let setting = step.setting(number, group, Task::<S>::at(count.as_ref(), fresh));
+        let on_device = count.as_ref().is_some_and(|count| !count.is_host);
+        let at = Task::<S>::at(count.as_ref(), fresh);
+        let setting = step.setting((number, group), at, on_device, place).map_err(Unfit::Wrong)?;
         step.tasks.push(Task {
             group: number,
             setting,
@@ -189,7 +192,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
         task.walk.is_grad(grad) && task.walk.read(grad).is_none_or(|span| territory.is_free(place, span))
     }
 
-    /// The same step once more, its groups as they are now.
+    /// The same step once more, its groups as they are now; `None` where it has to be collected anew, be it for an error.
     ///
     /// # Safety
     ///
@@ -206,7 +209,9 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
                 // SAFETY: the caller's promise.
                 unsafe { count.renew() };
             }
-            task.setting = self.step.setting(task.group, group(task.group)?, Task::<S>::at(task.count.as_ref(), false));
+            let on_device = task.count.as_ref().is_some_and(|count| !count.is_host);
+            let (at, of_group) = (Task::<S>::at(task.count.as_ref(), false), (task.group, group(task.group)?));
+            task.setting = self.step.setting(of_group, at, on_device, String::new).ok()?;
         }
         self.step.tasks = tasks;
         self.step.factor = 1.0;

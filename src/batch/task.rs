@@ -4,7 +4,8 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::Group;
+use super::{Group, finite};
+use crate::error::Error;
 use crate::rule::Rule;
 use crate::tensor::{Device, Dtype, Dtypes, View, Walk};
 
@@ -127,8 +128,18 @@ impl<const S: usize> Task<S> {
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
     /// The place of the setting for `step` of a group: parameters mostly share it, and powers are dear.
+    ///
+    /// # Errors
+    ///
+    /// A coefficient is not finite, with `place()` as the parameter's name. Those that the device makes are its own.
     #[inline]
-    pub fn setting(&mut self, number: usize, group: &Group<R>, step: f64) -> usize {
+    pub fn setting(
+        &mut self,
+        (number, group): (usize, &Group<R>),
+        step: f64,
+        on_device: bool,
+        place: impl Fn() -> String,
+    ) -> Result<usize, Error> {
         let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
         let known = self.settings.last().is_some_and(|last| {
             same(last.step, step)
@@ -141,9 +152,15 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
         });
         if !known {
             let coeffs = group.rule.coeffs(group.lr, step);
+            if !on_device {
+                match group.lr_at {
+                    None => finite::check(&group.rule, group.lr, step, &coeffs, place)?,
+                    Some(_) => finite::check(&group.rule, 1.0, step, &group.rule.coeffs(1.0, step), place)?,
+                }
+            }
             self.settings.push(Setting { number, group: group.clone(), step, coeffs });
         }
-        self.settings.len() - 1
+        Ok(self.settings.len() - 1)
     }
 
     /// What multiplies the gradients of a group.

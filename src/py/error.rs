@@ -1,9 +1,9 @@
 //! Our errors as Python's exceptions, of the types that torch raises in the same places.
 
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError, PyZeroDivisionError};
 use pyo3::prelude::*;
 
-use crate::error::Error;
+use crate::error::{Error, Fault};
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
@@ -11,7 +11,11 @@ impl From<Error> for PyErr {
         match error {
             Error::MissingOption { .. } | Error::MissingState { .. } => PyKeyError::new_err(message),
             Error::OptionType { .. } | Error::StateType { .. } => PyTypeError::new_err(message),
+            // As in torch's loop, which is Python's arithmetic: there a root of a negative number is complex.
+            Error::Coefficient { fault: Fault::Division, .. } => PyZeroDivisionError::new_err(message),
+            Error::Coefficient { fault: Fault::Root, .. } => PyRuntimeError::new_err(message),
             Error::UnknownRule { .. }
+            | Error::Coefficient { .. }
             | Error::GroupsDiffer { .. }
             | Error::Argument { .. }
             | Error::ScheduleTooLarge { .. }

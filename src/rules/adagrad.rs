@@ -3,7 +3,8 @@
 use super::terms::{coupled_decay, root_with_eps};
 use crate::error::Error;
 use crate::number::Number;
-use crate::rule::{Options, Rule};
+use crate::rule::Origin::{Quotient, Value};
+use crate::rule::{Options, Origin, Rule};
 
 /// Adagrad (Duchi, Hazan and Singer, 2011), torch's form.
 ///
@@ -28,6 +29,7 @@ pub struct Adagrad {
 impl Rule<4, 1> for Adagrad {
     const NAME: &'static str = "adagrad";
     const COEFFS: [&'static str; 4] = ["lr", "eps", "weight_decay", "share"];
+    const ORIGINS: [Origin; 4] = [Quotient("lr_decay"), Value("eps"), Value("weight_decay"), Quotient("mean")];
     const SLOTS: [&'static str; 1] = ["sum"];
     const COUNTED: bool = true;
 

@@ -3,7 +3,8 @@
 use super::terms::{coupled_decay, moving_average, moving_average_of_squares};
 use crate::error::Error;
 use crate::number::Number;
-use crate::rule::{Options, Rule};
+use crate::rule::Origin::{Quotient, Root, Value};
+use crate::rule::{Options, Origin, Rule};
 
 /// Adam (Kingma and Ba, 2015), with AMSGrad (Reddi, Kale and Kumar, 2018) and decoupled weight decay (AdamW, Loshchilov
 /// and Hutter, 2019) as options, torch's form.
@@ -31,6 +32,16 @@ pub struct Adam {
 impl Rule<8, 3> for Adam {
     const NAME: &'static str = "adam";
     const COEFFS: [&'static str; 8] = ["rate", "beta1", "beta1_rest", "beta2", "beta2_rest", "unbias", "eps", "decay"];
+    const ORIGINS: [Origin; 8] = [
+        Quotient("betas[0]"),
+        Value("betas[0]"),
+        Value("betas[0]"),
+        Value("betas[1]"),
+        Value("betas[1]"),
+        Root("betas[1]"),
+        Value("eps"),
+        Value("weight_decay"),
+    ];
     const SLOTS: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
     const COUNTED: bool = true;
 

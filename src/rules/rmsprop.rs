@@ -3,7 +3,8 @@
 use super::terms::{coupled_decay, moving_average, moving_average_of_squares, root_with_eps};
 use crate::error::Error;
 use crate::number::Number;
-use crate::rule::{Options, Rule};
+use crate::rule::Origin::Value;
+use crate::rule::{Options, Origin, Rule};
 
 /// RMSprop (Hinton, 2012, lecture 6e), optionally centered (Graves, 2013) and with momentum, torch's form.
 ///
@@ -30,6 +31,8 @@ pub struct RmsProp {
 impl Rule<6, 3> for RmsProp {
     const NAME: &'static str = "rmsprop";
     const COEFFS: [&'static str; 6] = ["lr", "alpha", "alpha_rest", "eps", "momentum", "weight_decay"];
+    const ORIGINS: [Origin; 6] =
+        [Value("lr"), Value("alpha"), Value("alpha"), Value("eps"), Value("momentum"), Value("weight_decay")];
     const SLOTS: [&'static str; 3] = ["square_avg", "momentum_buffer", "grad_avg"];
     const COUNTED: bool = true;
 

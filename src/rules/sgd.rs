@@ -3,7 +3,8 @@
 use super::terms::coupled_decay;
 use crate::error::Error;
 use crate::number::Number;
-use crate::rule::{Options, Rule};
+use crate::rule::Origin::Value;
+use crate::rule::{Options, Origin, Rule};
 
 /// Gradient descent, optionally with heavy-ball or Nesterov momentum (Sutskever et al., 2013), torch's form.
 ///
@@ -25,6 +26,7 @@ pub struct Sgd {
 impl Rule<4, 1> for Sgd {
     const NAME: &'static str = "sgd";
     const COEFFS: [&'static str; 4] = ["lr", "momentum", "intake", "weight_decay"];
+    const ORIGINS: [Origin; 4] = [Value("lr"), Value("momentum"), Value("dampening"), Value("weight_decay")];
     const SLOTS: [&'static str; 1] = ["momentum_buffer"];
     const COUNTED: bool = false;
 

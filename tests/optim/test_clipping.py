@@ -267,16 +267,6 @@ def test_raise_names_the_option_and_writes_nothing(name, value, first):
     assert optimizer.grad_norm is None
 
 
-def test_nonfinite_norm_means_nothing_without_max_grad_norm():
-    for mode in ("skip", "raise"):
-        param = torch.nn.Parameter(torch.ones(2))
-        optimizer = optim.SGD([param], nonfinite_norm=mode)
-        param.grad = torch.tensor([1.0, float("inf")])
-        optimizer.step()
-        assert optimizer.last_path == "fused"
-        assert param.isinf().tolist() == [False, True]
-
-
 # Values out of range.
 
 

@@ -12,7 +12,7 @@ import torch
 import cases
 from torchpace import optim
 
-COMMON = {"max_grad_norm": None, "clip_value": None, "nonfinite_norm": "propagate"}
+COMMON = {"max_grad_norm": None, "clip_value": None, "skip_grad_norm": None, "nonfinite_norm": "propagate"}
 OWN = {
     "SGD": COMMON | {"averaged": False},
     "RMSprop": COMMON | {"eps_inside": False},
@@ -23,6 +23,7 @@ OWN = {
 ON = {
     "max_grad_norm": 1.5,
     "clip_value": 0.25,
+    "skip_grad_norm": 4.5,
     "nonfinite_norm": "skip",
     "averaged": True,
     "eps_inside": True,

@@ -54,13 +54,18 @@ def make(name, **options):
 def test_the_last_step_is_told_through_a_wrapper(name, wrapper):
     optimizer, param = make(name, max_grad_norm=1.0)
     wrapped = wrapper(optimizer)
-    assert (wrapped.last_path, wrapped.grad_norm) == (None, None)
+    assert (wrapped.last_path, wrapped.grad_norm, wrapped.last_step_skipped) == (None, None, False)
     for size in (1.0, 2.0):
         param.grad = torch.full((4,), size)
         wrapped.step()
         assert optimizer.last_path == wrapped.last_path == "fused"
         assert optimizer.grad_norm is not None
         assert wrapped.grad_norm.item() == optimizer.grad_norm.item() == 2 * size
+        assert wrapped.last_step_skipped is False
+    param.grad.fill_(float("inf"))
+    optimizer.param_groups[0]["nonfinite_norm"] = "skip"
+    wrapped.step()
+    assert wrapped.last_step_skipped is True
     assert isinstance(wrapped, getattr(torch.optim, name)) is (wrapper is not Holding)
 
 
@@ -98,7 +103,7 @@ def test_public_attributes_are_torchs_before_and_after_a_copy(name):
 @each_optimizer
 def test_what_the_last_step_did_is_read_only(name):
     optimizer, _ = make(name)
-    for attribute in ("last_path", "grad_norm"):
+    for attribute in ("last_path", "grad_norm", "last_step_skipped"):
         with pytest.raises(AttributeError):
             setattr(optimizer, attribute, None)
 

@@ -19,28 +19,44 @@ else:
 
 _Loss = TypeVar("_Loss", bound="float | Tensor")
 
+_COUNTS = (torch.float32, torch.float64, torch.int32, torch.int64)
+"""The types of step counts that go on counting for as long as anybody trains."""
+
+_OVERFLOW = "skipped: the GradScaler found a gradient that is not finite"
+
 
 class _AskedByScaler:
     """What a `GradScaler` looks for before it steps, and does not find in an optimizer without ``fused=True``.
 
     That it asked is noted as torch's schedulers note a step, which the scaler may skip; so they do not take the skipped
-    step for one that was forgotten, and warn. A wrapper of our class, which lacks it too, asks the optimizer in it.
+    step for one that was forgotten, and warn; and the step before is not taken for the last. A wrapper of our class,
+    which lacks it too, asks the optimizer in it.
     """
 
     def __get__(self, optimizer: Any, owner: type) -> bool:
         if optimizer is not None:
             optimizer._opt_called = True
+            last: _Last | None = optimizer.__dict__.get("_last")
+            if last is not None:
+                last.forget()
+                last.path = _OVERFLOW  # unless it steps, which says otherwise
         raise AttributeError(f"{owner.__name__!r} object has no attribute '_step_supports_amp_scaling'")
 
 
 class _Last:
     """What the last step did. One object for an optimizer, so that wrappers which took over its `__dict__` see it."""
 
-    __slots__ = ("grad_norm", "path")
+    __slots__ = ("grad_norm", "left_out", "path")
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is known."""
         self.path: str | None = None
         self.grad_norm: Tensor | None = None
+        # Numbers on a GPU, one of which is not 0 if the step was skipped there.
+        self.left_out: list[Tensor] = []
 
 
 class Fused(_Parent):
@@ -99,12 +115,25 @@ class Fused(_Parent):
     def grad_norm(self) -> Tensor | None:
         """The 2-norm of all gradients in the last step, unscaled and before clipping.
 
-        A 0-dim float32 tensor, if `max_grad_norm` was set and any parameter had a gradient; else None. Where all
-        parameters are on one GPU it is there, unless the host had to know it (``nonfinite_norm="raise"``, or "skip" and
-        step counts on the host).
+        A 0-dim float32 tensor, if `max_grad_norm`, `skip_grad_norm` or `nonfinite_norm` asks for it and any parameter
+        had a gradient; else None. Where all parameters are on one GPU it is there, unless the host had to know it
+        (``nonfinite_norm="raise"``, or what may skip, and step counts on the host).
         """
         last: _Last | None = getattr(self, "_last", None)
         return None if last is None else last.grad_norm
+
+    @property
+    def last_step_skipped(self) -> bool:
+        """Whether the last step was skipped, and nothing written.
+
+        By the norm of the gradients (`skip_grad_norm`, ``nonfinite_norm="skip"``), or by a `GradScaler` that found one
+        that is not finite, be it that it did not call `step` at all. False before the first step, and after one that
+        raised. Where a GPU decides, `last_path` is "fused" all the same, and to ask waits for the GPU.
+        """
+        last: _Last | None = getattr(self, "_last", None)
+        if last is None:
+            return False
+        return (last.path or "").startswith("skipped: ") or any(bool(number != 0) for number in last.left_out)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, as in torch.
@@ -129,6 +158,7 @@ class Fused(_Parent):
             for name in self._off():
                 if name in old:
                     new.setdefault(name, old[name])
+        self._widen_counts()
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -171,23 +201,31 @@ class Fused(_Parent):
 
     def _step(self) -> None:
         last = self.__dict__.setdefault("_last", _Last())
-        last.path = last.grad_norm = None
+        last.forget()
         grad_scale, found_inf = self.__dict__.get("grad_scale"), self.__dict__.get("found_inf")
         norm: float | Tensor | None = None
         if torch._C._len_torch_dispatch_stack() > 0:
             # It sees, and may change, every operator of torch: a trace without the step would be wrong.
             path = "torch: a TorchDispatchMode is active"
+            self._widen_counts()
         elif found_inf is not None and found_inf.is_cpu and found_inf.item() != 0:
-            last.path = "skipped: the GradScaler found a gradient that is not finite"
+            last.path = _OVERFLOW
             return
         else:
             if any(group.get("capturable") for group in self.param_groups):
                 self._check_capture()
             path, norm = self._fused_step(grad_scale, found_inf)
+            if path.startswith("torch: ") and self._widen_counts():
+                path, norm = self._fused_step(grad_scale, found_inf)
         if path.startswith("torch: "):
             path = self._leave_to_torch(path)
+        elif isinstance(norm, Tensor):
+            last.grad_norm = norm[0]
+            last.left_out.append(norm[1])
         elif norm is not None:
-            last.grad_norm = norm if isinstance(norm, Tensor) else torch.tensor(norm, dtype=torch.float32)
+            last.grad_norm = torch.tensor(norm, dtype=torch.float32)
+        if found_inf is not None and not found_inf.is_cpu:
+            last.left_out.append(found_inf)
         last.path = path
 
     def _fused_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> tuple[str, float | Tensor | None]:
@@ -216,7 +254,9 @@ class Fused(_Parent):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _note(self, path: str) -> None:
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
-        self.__dict__.setdefault("_last", _Last()).path = path
+        last = self.__dict__.setdefault("_last", _Last())
+        last.forget()
+        last.path = path
 
     def _leave_to_torch(self, path: str) -> str:
         """Step as torch does, and clip by the way; which way the step went."""
@@ -227,27 +267,23 @@ class Fused(_Parent):
         if not options:
             self._torch_step()
             return path
-        max_norm, nonfinite = _clip.of_all(self.param_groups)
+        by_norm = _clip.of_all(self.param_groups)
         scale = self.__dict__.get("grad_scale")
         norm = None
-        if max_norm is not None:
+        if not by_norm.is_off():
             with torch.set_grad_enabled(any(group.get("differentiable") for group in self.param_groups)):
                 norm = _clip.total_norm(self._grads()) / (1.0 if scale is None else scale)
-            finite = nonfinite == "propagate" or bool(norm.isfinite())
-            if not finite and nonfinite == "raise":
-                raise RuntimeError(
-                    f"the total norm of the gradients is {norm.item()}, so they cannot be clipped to max_grad_norm; "
-                    "expected a finite norm"
-                )
+            # Only then, since a look at the number waits for its device.
+            skipped = by_norm.skips(norm.item()) if by_norm.decides() else None
             self._last.grad_norm = norm.detach().float()
-            if not finite:
-                return f"skipped: the norm of the gradients is {norm.item()}"
+            if skipped is not None:
+                return f"skipped: {skipped}"
         try:
             if scale is not None:
                 with torch.no_grad():
                     _clip.unscale(self._params(), scale)
                 self.__dict__.pop("grad_scale")
-            with _clip.clipped(self.param_groups, max_norm, norm):
+            with _clip.clipped(self.param_groups, by_norm.max_grad_norm, norm):
                 self._torch_step()
         finally:
             if scale is not None:
@@ -286,6 +322,19 @@ class Fused(_Parent):
                 check()
                 return
 
+    def _widen_counts(self) -> bool:
+        """Make step counts that would stand still float32; whether there were any.
+
+        A checkpoint cast whole has them. One of bfloat16 stays at 256 for ever, in torch's loop as well.
+        """
+        changed = False
+        for entries in self.state.values():
+            count = entries.get("step")
+            if isinstance(count, Tensor) and count.dtype not in _COUNTS:
+                entries["step"] = count.float()
+                changed = True
+        return changed
+
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"] if param.grad is not None]
 
@@ -299,7 +348,6 @@ class Fused(_Parent):
     def _own_options(self) -> set[str]:
         """The options set in some group that torch does not know."""
         off = self._off()
-        del off["nonfinite_norm"]  # does nothing alone
         return {
             name
             for group in self.param_groups

@@ -1,11 +1,11 @@
-"""Clipping of gradients around a step of torch's own, and the options for it."""
+"""Clipping and skipping by the gradients around a step of torch's own, and the options for it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,16 +15,58 @@ from torchpace import _native
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 """What a norm that is not finite does."""
 
-OFF: dict[str, Any] = {"max_grad_norm": None, "clip_value": None, "nonfinite_norm": "propagate"}
-"""The options, and what each is where nothing is clipped."""
+OFF: dict[str, Any] = {
+    "max_grad_norm": None,
+    "clip_value": None,
+    "skip_grad_norm": None,
+    "nonfinite_norm": "propagate",
+}
+"""The options, and what each is where nothing is clipped or skipped."""
+
+
+class ByNorm(NamedTuple):
+    """The options that are one for all groups: what the norm of all gradients does."""
+
+    max_grad_norm: float | None = None
+    skip_grad_norm: float | None = None
+    nonfinite_norm: str = "propagate"
+
+    def is_off(self) -> bool:
+        """Whether nothing depends on the norm."""
+        return self == ByNorm()
+
+    def decides(self) -> bool:
+        """Whether it depends on the norm if there is a step."""
+        return self._replace(max_grad_norm=None) != ByNorm()
+
+    def skips(self, norm: float) -> str | None:
+        """Why a step with this norm is left out, if it is.
+
+        Raises:
+            RuntimeError: the norm is not finite, and that is to be an error.
+        """
+        found = f"the norm of the gradients is {norm}"
+        if not math.isfinite(norm) and self.nonfinite_norm == "raise":
+            clips = "" if self.max_grad_norm is None else ", so they cannot be clipped to max_grad_norm"
+            raise RuntimeError(
+                f'the total norm of the gradients is {norm}{clips}; expected a finite norm under nonfinite_norm="raise"'
+            )
+        if not math.isfinite(norm) and self.nonfinite_norm == "skip":
+            return found
+        if self.skip_grad_norm is None or norm <= self.skip_grad_norm:
+            return None
+        return f"{found}, above skip_grad_norm ({self.skip_grad_norm})" if math.isfinite(norm) else found
 
 
 def check(group: dict[str, Any]) -> None:
-    """Raise ValueError where a clipping option of a group is out of its range."""
-    for name in ("max_grad_norm", "clip_value"):
+    """Raise ValueError where an option of ours is out of its range in a group."""
+    for name in ("max_grad_norm", "clip_value", "skip_grad_norm"):
         value = group.get(name)
-        if value is not None and not _number(value) >= 0:
-            raise ValueError(f"Invalid {name} value: {value!r}, expected None or a number >= 0")
+        if value is None:
+            continue
+        found, least = _number(value), ">" if name == "skip_grad_norm" else ">="
+        if not (found > 0 or (found == 0 and least == ">=")):
+            raise ValueError(f"Invalid {name} value: {value!r}, expected None or a number {least} 0")
     value = group.get("nonfinite_norm", "propagate")
     if not (isinstance(value, str) and value in ("propagate", "skip", "raise")):
         raise ValueError(f"Invalid nonfinite_norm value: {value!r}, expected 'propagate', 'skip' or 'raise'")
@@ -57,23 +99,28 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def of_all(groups: list[dict[str, Any]]) -> tuple[float | None, str]:
-    """The options that are one for all groups with gradients: `max_grad_norm` and `nonfinite_norm`."""
+def of_all(groups: list[dict[str, Any]]) -> ByNorm:
+    """What the norm does in the groups with gradients.
+
+    Raises:
+        ValueError: they differ in it, or an option is out of its range.
+    """
     first = None
     for index, group in enumerate(groups):
         if all(param.grad is None for param in group["params"]):
             continue
-        found = {name: group.get(name, OFF[name]) for name in ("max_grad_norm", "nonfinite_norm")}
+        check(group)
+        bounds = [group.get(name) for name in ("max_grad_norm", "skip_grad_norm")]
+        largest, skips = (None if bound is None else _number(bound) for bound in bounds)
+        found = ByNorm(largest, skips, group.get("nonfinite_norm", "propagate"))
         first = first or found
-        for name, value in found.items():
-            if value != first[name] and (name == "max_grad_norm" or first["max_grad_norm"] is not None):
+        for name, value, expected in zip(ByNorm._fields, found, first, strict=True):
+            if value != expected:
                 raise ValueError(
-                    f'param_groups[{index}]: option "{name}" is {value}, expected {first[name]} as in the groups '
+                    f'param_groups[{index}]: option "{name}" is {value}, expected {expected} as in the groups '
                     "before: there is one for all"
                 )
-    first = first or OFF
-    max_norm = first["max_grad_norm"]
-    return None if max_norm is None else _number(max_norm), first["nonfinite_norm"]
+    return first or ByNorm()
 
 
 def total_norm(grads: list[Tensor]) -> Tensor:

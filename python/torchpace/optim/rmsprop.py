@@ -38,8 +38,10 @@ class RMSprop(Fused, torch.optim.RMSprop):
             ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
             ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
         clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
-        nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
-            step, or "raise" RuntimeError (default: "propagate").
+        skip_grad_norm: skip a step whose gradients have a 2-norm above this, or NaN, before clipping; then nothing is
+            written, and ``last_step_skipped`` is True (default: None, no step is skipped).
+        nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
+            RuntimeError (default: "propagate").
         eps_inside: divide by :math:`\sqrt{v + \epsilon}` (default: False).
 
     Raises:
@@ -89,6 +91,7 @@ class RMSprop(Fused, torch.optim.RMSprop):
         *,
         max_grad_norm: float | None = None,
         clip_value: float | None = None,
+        skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
         eps_inside: bool = False,
     ) -> None:

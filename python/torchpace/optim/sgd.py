@@ -38,8 +38,10 @@ class SGD(Fused, torch.optim.SGD):
             ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
             ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
         clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
-        nonfinite_norm: what an infinite or NaN norm does under ``max_grad_norm``: "propagate" as in torch, "skip" the
-            step, or "raise" RuntimeError (default: "propagate").
+        skip_grad_norm: skip a step whose gradients have a 2-norm above this, or NaN, before clipping; then nothing is
+            written, and ``last_step_skipped`` is True (default: None, no step is skipped).
+        nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
+            RuntimeError (default: "propagate").
         averaged: the momentum is an average from zero, :math:`v_t = \mu v_{t-1} + (1 - \mu) g_t` with :math:`v_0 = 0`;
             needs ``momentum > 0`` and ``dampening = 0`` (default: False).
 
@@ -88,6 +90,7 @@ class SGD(Fused, torch.optim.SGD):
         fused: bool | None = None,
         max_grad_norm: float | None = None,
         clip_value: float | None = None,
+        skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
         averaged: bool = False,
     ) -> None:

@@ -1,0 +1,163 @@
+"""Options set while a run goes on under which a step divides by zero: errors before anything is written."""
+
+import copy
+import re
+
+import pytest
+import torch
+
+from torchpace import optim
+
+INF, NAN = float("inf"), float("nan")
+
+
+def make(name, steps, **options):
+    module, _, own = name.rpartition(".")
+    params = [torch.nn.Parameter(torch.linspace(1, 2, size)) for size in (4, 3)]
+    optimizer = getattr(torch.optim if module else optim, own)([{"params": [param]} for param in params], **options)
+    for _ in range(steps):
+        step(optimizer)
+    return optimizer, params
+
+
+def step(optimizer):
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            param.grad = torch.ones_like(param)
+    optimizer.step()
+
+
+def everything(optimizer, params):
+    return copy.deepcopy((optimizer.state_dict()["state"], params))
+
+
+ADAMS = ["Adam", "AdamW"]
+DIVIDES = [
+    *((name, {"betas": (1.0, 0.999)}, {}, ZeroDivisionError, "betas[0]") for name in ADAMS),
+    *((name, {"betas": (1, 1)}, {}, ZeroDivisionError, "betas[0]") for name in ADAMS),
+    *((name, {"betas": (0.9, 1.0)}, {}, ZeroDivisionError, "betas[1]") for name in ADAMS),
+    *((name, {"betas": (0.9, 1.0)}, {"amsgrad": True}, ZeroDivisionError, "betas[1]") for name in ADAMS),
+    *((name, {"betas": (1.0, 0.9), "lr": 0.0}, {}, ZeroDivisionError, "betas[0]") for name in ADAMS),
+    *((name, {"betas": (-1.0, 0.9)}, {"steps": 1}, ZeroDivisionError, "betas[0]") for name in ADAMS),
+    *((name, {"betas": (0.9, 1.5)}, {}, RuntimeError, "betas[1]") for name in ADAMS),
+    *((name, {"betas": (0.9, -1.5)}, {"steps": 1}, RuntimeError, "betas[1]") for name in ADAMS),
+    ("Adagrad", {"lr_decay": -1.0}, {"steps": 1}, ZeroDivisionError, "lr_decay"),
+    ("Adagrad", {"lr_decay": -0.5}, {"steps": 2}, ZeroDivisionError, "lr_decay"),
+    ("Adagrad", {"lr_decay": -1.0, "lr": 0.0}, {"steps": 1}, ZeroDivisionError, "lr_decay"),
+]
+NOT_FINITE = [
+    *((name, {"lr": value}, "lr") for name in ("SGD", "RMSprop", "Adagrad", *ADAMS) for value in (INF, -INF, NAN)),
+    *((name, {"weight_decay": NAN}, "weight_decay") for name in ("SGD", "RMSprop", "Adagrad", *ADAMS)),
+    *((name, {"eps": NAN}, "eps") for name in ("RMSprop", "Adagrad", *ADAMS)),
+    *((name, {"betas": (NAN, 0.9)}, "betas[0]") for name in ADAMS),
+    *((name, {"betas": (0.9, NAN)}, "betas[1]") for name in ADAMS),
+    ("SGD", {"momentum": NAN}, "momentum"),
+    ("RMSprop", {"alpha": NAN}, "alpha"),
+    ("Adagrad", {"lr_decay": NAN}, "lr_decay"),
+]
+
+
+def assert_refused(name, change, options, error, option, fresh):
+    """In the second group, after others' coefficients were good."""
+    steps = 0 if fresh else options.pop("steps", 2)
+    optimizer, params = make(name, steps, **options)
+    optimizer.param_groups[1].update(change)
+    before = everything(optimizer, params)
+    message = re.escape(f"param_groups[1]['params'][0]: option \"{option}\" makes")
+    for _ in range(2):
+        with pytest.raises(error, match=message + r' "\w+" (-?inf|NaN) in step \d+, expected a finite number'):
+            step(optimizer)
+        torch.testing.assert_close(everything(optimizer, params), before, rtol=0, atol=0)
+        assert optimizer.last_path is None
+    good = {key: value for key, value in optimizer.defaults.items() if key in change}
+    optimizer.param_groups[1].update(good)
+    step(optimizer)
+    assert optimizer.last_path == "fused"
+    assert all(param.isfinite().all() for param in params)
+
+
+@pytest.mark.parametrize(("name", "change", "options", "error", "option"), DIVIDES, ids=str)
+def test_a_division_by_zero(name, change, options, error, option):
+    """With the errors of torch, which has changed its state by then."""
+    options = {"lr": 0.1, **options}
+    if "steps" not in options:
+        assert_refused(name, change, dict(options), error, option, True)
+    assert_refused(name, change, dict(options), error, option, False)
+    if option == "betas[1]" and error is ZeroDivisionError:
+        return  # torch writes NaN, or stands still
+    steps = options.pop("steps", 2)
+    torchs, _ = make(f"torch.{name}", steps, **options, foreach=False)
+    torchs.param_groups[1].update(change)
+    with pytest.raises(error):
+        step(torchs)
+
+
+@pytest.mark.parametrize(("name", "change", "option"), NOT_FINITE, ids=str)
+def test_options_that_are_not_finite(name, change, option):
+    """Which torch's constructors refuse, but for some infinities, and its steps write into parameters."""
+    for fresh in (True, False):
+        assert_refused(name, change, {"lr": 0.1}, ValueError, option, fresh)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "change"),
+    [
+        ("SGD", {"momentum": 0.5}, {"dampening": INF}),
+        ("SGD", {"momentum": 0.5}, {"momentum": -INF}),
+        ("RMSprop", {"momentum": 0.5}, {"momentum": INF}),
+        ("AdamW", {}, {"weight_decay": INF}),
+    ],
+)
+def test_options_that_are_infinite(name, options, change):
+    (option,) = change
+    assert_refused(name, change, {"lr": 0.1, **options}, ValueError, option, False)
+
+
+def test_options_out_of_their_ranges_that_are_harmless():
+    """As torch takes them."""
+    for name, change in [
+        ("SGD", {"lr": -0.1}),
+        ("SGD", {"momentum": 1.5, "weight_decay": -0.1}),
+        ("Adam", {"betas": (-0.5, 0.9)}),
+        ("Adam", {"betas": (1.5, 0.9)}),
+        ("RMSprop", {"alpha": 1.0}),
+        ("Adagrad", {"lr_decay": -0.125}),
+        ("Adagrad", {"eps": -0.125}),
+    ]:
+        ours, params = make(name, 2, lr=0.1)
+        theirs, expected = make(f"torch.{name}", 2, lr=0.1, foreach=False)
+        for optimizer in (ours, theirs):
+            optimizer.param_groups[1].update(change)
+            for _ in range(3):
+                step(optimizer)
+        assert ours.last_path == "fused"
+        torch.testing.assert_close(params, expected)
+
+
+def test_a_step_count_that_is_none():
+    """Of -1: the next would be the 0th."""
+    optimizer, params = make("Adam", 1, lr=0.1)
+    optimizer.state[params[1]]["step"].fill_(-1)
+    before = everything(optimizer, params)
+    with pytest.raises(ZeroDivisionError, match=r"param_groups\[1\]\['params'\]\[0\]: .* in step 0,"):
+        step(optimizer)
+    torch.testing.assert_close(everything(optimizer, params), before, rtol=0, atol=0)
+
+
+def test_a_small_learning_rate_and_a_late_step_are_no_division_by_zero():
+    optimizer, params = make("Adam", 1, lr=1e-300)
+    for param in params:
+        optimizer.state[param]["step"].fill_(1e30)
+    step(optimizer)
+    assert optimizer.last_path == "fused"
+
+
+def test_a_step_that_is_skipped_does_not_ask():
+    optimizer, params = make("Adam", 1, lr=0.1, fused=True)
+    optimizer.param_groups[1]["betas"] = (1.0, 0.9)
+    for param in params:
+        param.grad = torch.full_like(param, INF)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(torch.ones(()))
+    scaler.step(optimizer)
+    assert optimizer.last_step_skipped
