@@ -7,9 +7,9 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 use torchpace::batch::{Batch, Group, Unfit};
 use torchpace::cpu::{Isa, Spawned};
-use torchpace::error::Error;
+use torchpace::error::{Error, Fault};
 use torchpace::number::Number;
-use torchpace::rule::{Options, Rule};
+use torchpace::rule::{Options, Origin, Rule};
 use torchpace::rules::{self, Visitor};
 use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
 
@@ -472,4 +472,61 @@ fn what_does_not_fit_is_named() {
     // SAFETY: as above.
     let low = unsafe { View::new(data.with_addr(16), &[2, 3], &[3, 1], Dtype::F32, Device::Cpu) };
     assert_eq!(unfit(good, low, good), found("grad has no memory"));
+}
+
+/// What is said of a first step under options.
+struct Said<'a>(&'a Table, f64);
+
+impl Visitor for Said<'_> {
+    type Output = (Option<Error>, Vec<&'static str>);
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
+        let data = std::ptr::without_provenance_mut(1 << 30);
+        // SAFETY: nothing is run on these.
+        let view = unsafe { View::new(data, &[2], &[1], Dtype::F32, Device::Cpu) };
+        let rule = R::read(self.0).unwrap();
+        let slots = rule.live().map(|live| live.then_some(view));
+        let operands = Operands { param: view, grad: view, slots, step: None };
+        let pushed = Batch::new(None).push((0, &Group::new(rule, self.1)), true, &mut None, &operands, || "it".into());
+        let error = pushed.err().map(|unfit| match unfit {
+            Unfit::Wrong(error) => error,
+            Unfit::Refused(name, refusal) => panic!("{name} {refusal}"),
+        });
+        let option = |origin: &Origin| match origin {
+            Origin::Value(option) | Origin::Quotient(option) | Origin::Root(option) => *option,
+        };
+        (error, R::ORIGINS.iter().map(option).collect())
+    }
+}
+
+#[test]
+fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
+    let names = ["alpha", "betas", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "nesterov", "centered"];
+    let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean"]);
+    let table: HashMap<_, _> = names.map(|name| (name, 0.5)).collect();
+    for rule in rules::names() {
+        let said = |table: &Table, lr| rules::visit(rule, Said(table, lr)).unwrap();
+        let (none, options) = said(&Table(table.clone()), 0.1);
+        assert_eq!(none, None, "{rule}");
+        for lr in [f64::NAN, f64::INFINITY] {
+            let error = said(&Table(table.clone()), lr).0.unwrap();
+            assert!(matches!(error, Error::Coefficient { option: "lr", fault: Fault::Option, .. }), "{rule}: {error}");
+        }
+        for name in options {
+            let (option, _) = name.split_once('[').unwrap_or((name, ""));
+            let mut other = table.clone();
+            // Not among the numbers: the rate is another argument, and those are a flag and a first step's.
+            if ["lr", "mean", "dampening"].contains(&name) || other.insert(option, f64::NAN).is_none() {
+                continue;
+            }
+            let error = said(&Table(other), 0.1).0.unwrap();
+            let Error::Coefficient { place, option: found, fault, step, .. } = error else { panic!("{error}") };
+            assert_eq!((place.as_str(), fault, step), ("it", Fault::Option, 1.0), "{rule}: {name}");
+            assert!(found.starts_with(option), "{rule}: {found} for {name}");
+        }
+    }
+    let one = Table(table.into_iter().map(|(name, value)| (name, if name == "betas" { 1.0 } else { value })).collect());
+    let error = rules::visit("adam", Said(&one, 0.0)).unwrap().0.unwrap();
+    assert_eq!(error.to_string(), "it: option \"betas[0]\" makes \"rate\" inf in step 1, expected a finite number");
+    assert!(matches!(error, Error::Coefficient { fault: Fault::Division, .. }));
 }

@@ -33,12 +33,13 @@ __device__ __forceinline__ double sum_of_block(double own)
     return sum;
 }
 
-// The norm of all gradients from the sums of all chunks, in one block, and what comes of it: torch's factor, in which a
-// NaN stays. Under `skip_nonfinite` a norm that is not finite leaves the step out. Whoever wants an error instead reads
-// `clip->norm` on the host between this kernel and the next.
+// The norm of all gradients from the sums of all chunks, in one block, and what comes of it. If `max_norm` is not below
+// 0, torch's factor, in which a NaN stays. The step is left out if the norm is not at most a `skip_norm` that is not below
+// 0, or under `skip_nonfinite` not finite. Whoever wants an error instead reads `clip->norm` on the host between this
+// kernel and the next. To `found` go the norm and whether the step is left out.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) torchpace_fold(
-    const double *sums, unsigned int count, double max_norm, unsigned int skip_nonfinite, const float *grad_scale,
-    Clip *clip, float *grad_norm)
+    const double *sums, unsigned int count, double max_norm, double skip_norm, unsigned int skip_nonfinite,
+    const float *grad_scale, Clip *clip, float *found)
 {
     double sum = 0.0;
     for (unsigned int i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
@@ -48,8 +49,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) torchpace_fold(
         const double norm = sqrt(sum) * fabs((double)unscale);
         const double factor = max_norm / (norm + 1e-6);
         clip->norm = norm;
-        clip->factor = factor > 1.0 ? 1.0 : factor;
-        clip->skip = skip_nonfinite && !(norm - norm == 0.0);
-        if (grad_norm) *grad_norm = (float)norm;
+        clip->factor = max_norm < 0.0 || factor > 1.0 ? 1.0 : factor;
+        clip->skip = (skip_nonfinite && !(norm - norm == 0.0)) || (skip_norm >= 0.0 && !(norm <= skip_norm));
+        if (found) {
+            found[0] = (float)norm;
+            found[1] = clip->skip ? 1.0f : 0.0f;
+        }
     }
 }
