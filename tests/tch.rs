@@ -278,6 +278,52 @@ fn a_norm_that_is_not_finite() {
     }
 }
 
+#[test]
+fn a_norm_that_nothing_is_clipped_to() {
+    let outcome = |options: Sgd, gradient: [f32; 2]| {
+        let weight = leaf(&[1.0, 2.0]);
+        let mut optimizer = Sgd::build_groups(vec![Group::new(named(&[("weight", &weight)]), 0.5, options)]).unwrap();
+        (&weight * Tensor::from_slice(&gradient)).sum(Kind::Float).backward();
+        let outcome = optimizer.step();
+        let norm = optimizer.grad_norm();
+        (outcome.map_err(|error| error.to_string()), norm, values(&weight))
+    };
+    let (plain, still) = (Sgd::default(), vec![1.0, 2.0]);
+    let above = |most| Sgd { skip_grad_norm: Some(most), ..plain };
+    assert_eq!(outcome(above(4.9), [3.0, 4.0]), (Ok(Outcome::Skipped), Some(5.0), still.clone()));
+    assert_eq!(outcome(above(5.0), [3.0, 4.0]), (Ok(Outcome::Stepped), Some(5.0), vec![-0.5, 0.0]));
+    let clipped = Sgd { max_grad_norm: Some(2.5), ..above(5.0) };
+    let (stepped, norm, moved) = outcome(clipped, [3.0, 4.0]);
+    assert_eq!((stepped, norm), (Ok(Outcome::Stepped), Some(5.0)));
+    assert!((moved[0] - 0.25).abs() < 1e-6);
+    let (skipped, norm, moved) = outcome(above(5.0), [f32::NAN, 4.0]);
+    assert_eq!((skipped, norm.map(f64::is_nan), moved), (Ok(Outcome::Skipped), Some(true), still.clone()));
+    let skips = Sgd { nonfinite_norm: Nonfinite::Skip, ..plain };
+    assert_eq!(outcome(skips, [f32::INFINITY, 4.0]), (Ok(Outcome::Skipped), Some(f64::INFINITY), still.clone()));
+    assert_eq!(outcome(skips, [3.0, 4.0]).1, Some(5.0));
+    let raises = Sgd { nonfinite_norm: Nonfinite::Raise, ..plain };
+    let said = "the total norm of the gradients is inf; expected a finite norm under nonfinite_norm=\"raise\"";
+    assert_eq!(outcome(raises, [f32::INFINITY, 4.0]), (Err(said.to_owned()), None, still));
+    assert_eq!(outcome(plain, [3.0, 4.0]).1, None);
+    let zero = Group::new(named(&[("weight", &leaf(&[1.0]))]), 0.5, above(0.0));
+    let error = Sgd::build_groups(vec![zero]).unwrap_err();
+    assert_eq!(error.to_string(), "group 0: skip_grad_norm is 0, expected None or a number > 0");
+}
+
+#[test]
+fn a_coefficient_that_is_not_finite_is_an_error_and_nothing_is_written() {
+    let weight = leaf(&[1.0, 2.0]);
+    let group = Group::new(named(&[("weight", &weight)]), f64::INFINITY, Adam::default());
+    let mut optimizer = Adam::build_groups(vec![group]).unwrap();
+    let error = optimizer.backward_step(&weight.sum(Kind::Float)).unwrap_err();
+    let said = "parameter \"weight\": option \"lr\" makes \"rate\" inf in step 1, expected a finite number";
+    assert_eq!(error.to_string(), said);
+    assert_eq!(values(&weight), [1.0, 2.0]);
+    optimizer.set_lr(0.5).unwrap();
+    optimizer.step().unwrap();
+    assert!((values(&weight)[0] - 0.5).abs() < 1e-6);
+}
+
 /// A variant of a tensor with the same elements and other strides.
 fn transposed(tensor: &Tensor) -> Tensor {
     tensor.detach().tr().contiguous().tr()

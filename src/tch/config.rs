@@ -86,7 +86,10 @@ macro_rules! config {
             pub max_grad_norm: Option<f64>,
             /// Clip each element of the gradient to this absolute value, after the norm (default: none).
             pub clip_value: Option<f64>,
-            /// What an infinite or NaN norm does under `max_grad_norm` (default: as in torch).
+            /// Skip a step whose gradients have a 2-norm above this, or NaN, before clipping; above 0, and one for all
+            /// groups (default: none).
+            pub skip_grad_norm: Option<f64>,
+            /// What an infinite or NaN norm does (default: as in torch).
             pub nonfinite_norm: Nonfinite,
             // Not `#[non_exhaustive]`, under which `..Default::default()` could not be written.
             #[doc(hidden)]
@@ -100,6 +103,7 @@ macro_rules! config {
                     maximize: false,
                     max_grad_norm: None,
                     clip_value: None,
+                    skip_grad_norm: None,
                     nonfinite_norm: Nonfinite::Propagate,
                     __later: (),
                 }
@@ -116,6 +120,7 @@ macro_rules! config {
                     ("maximize", self.maximize.into()),
                     ("max_grad_norm", self.max_grad_norm.into()),
                     ("clip_value", self.clip_value.into()),
+                    ("skip_grad_norm", self.skip_grad_norm.into()),
                     ("nonfinite_norm", self.nonfinite_norm.into()),
                 ]
             }

@@ -40,7 +40,7 @@ const GROUPS: usize = 65_536;
 pub enum Outcome {
     /// All parameters with a gradient were stepped on.
     Stepped,
-    /// Nothing was done: the norm of the gradients is not finite, and
+    /// Nothing was done: the norm of the gradients is above `skip_grad_norm`, or it is not finite and
     /// [`Nonfinite::Skip`](super::Nonfinite::Skip) was asked for.
     Skipped,
 }
@@ -261,8 +261,9 @@ impl Optimizer {
     /// # Errors
     ///
     /// A tensor is none that can be stepped on (sparse, on another device or of another shape than its parameter, sharing
-    /// memory with another); groups differ in an option that is one for all; the norm of the gradients is not finite
-    /// under [`Nonfinite::Raise`](super::Nonfinite::Raise). Nothing was written then.
+    /// memory with another); groups differ in an option that is one for all; an option makes a coefficient infinite or
+    /// NaN; the norm of the gradients is not finite under [`Nonfinite::Raise`](super::Nonfinite::Raise). Nothing was
+    /// written then.
     pub fn step(&mut self) -> Result<Outcome, Error> {
         self.norm = None;
         self.add_new_variables()?;
@@ -319,7 +320,7 @@ impl Optimizer {
         Ok(self.grads.zero_grad()?)
     }
 
-    /// The norm of all gradients in the last step, before clipping; `None` if they are not clipped to a norm.
+    /// The norm of all gradients in the last step, before clipping; `None` if nothing depends on it.
     ///
     /// ```
     /// use tch::{Device, Kind, nn};

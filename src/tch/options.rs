@@ -13,7 +13,7 @@ pub enum Value {
     Number(f64),
     Pair([f64; 2]),
     Flag(bool),
-    /// `max_grad_norm` and `clip_value`: off without a number.
+    /// `max_grad_norm`, `clip_value` and `skip_grad_norm`: off without a number.
     Bound(Option<f64>),
     Nonfinite(Nonfinite),
 }
@@ -97,6 +97,9 @@ impl Table {
                 Value::Pair(pair) => {
                     (pair.iter().all(|number| (0.0..1.0).contains(number)), "two numbers >= 0 and < 1")
                 }
+                Value::Bound(bound) if name == "skip_grad_norm" => {
+                    (bound.is_none_or(|bound| bound > 0.0), "None or a number > 0")
+                }
                 Value::Bound(bound) => (bound.is_none_or(|bound| bound >= 0.0), "None or a number >= 0"),
                 Value::Flag(_) | Value::Nonfinite(_) => continue,
             };
@@ -164,9 +167,9 @@ impl Table {
         }
     }
 
-    /// How the gradients are clipped by their norm.
+    /// What the norm of the gradients does.
     pub fn clip(&self) -> Clip {
-        let max_norm = match self.get("max_grad_norm") {
+        let bound = |name| match self.get(name) {
             Some(Value::Bound(bound)) => bound,
             _ => None,
         };
@@ -174,7 +177,7 @@ impl Table {
             Some(Value::Nonfinite(nonfinite)) => nonfinite,
             _ => Nonfinite::Propagate,
         };
-        Clip { max_norm, nonfinite }
+        Clip { max_norm: bound("max_grad_norm"), skip_norm: bound("skip_grad_norm"), nonfinite }
     }
 
     /// The group in a message.

@@ -18,7 +18,7 @@ use crate::rule::{Options, Rule};
 use crate::rules::Visitor;
 use crate::tensor::{Operands, Walk};
 
-/// What a step has come to: whether it was done, and the norm of the gradients if they are clipped to one.
+/// What a step has come to: whether it was done, and the norm of the gradients if anything depends on it.
 pub type Done = (Outcome, Option<f64>);
 
 /// The name of a step count among the state entries.
@@ -233,11 +233,11 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         let mut parts = Vec::new();
         for (batch, drive) in batches.into_iter().zip(&mut self.drives) {
             let ready = batch.ready(&mut drive.territory).ok_or(Error::SharedMemory)?;
-            drive.prepare(&ready, clip.max_norm.is_some())?;
+            drive.prepare(&ready, clip.wants_norm())?;
             parts.push((ready, drive));
         }
         let mut norm = None;
-        if clip.max_norm.is_some() {
+        if clip.wants_norm() {
             let norms = parts.iter_mut().map(|(ready, drive)| drive.norm(ready)).collect::<Result<Vec<_>, _>>()?;
             let total = match norms[..] {
                 [only] => only,
@@ -314,12 +314,15 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> AnySteps for Steps<R, C, S> 
                 continue;
             };
             let tensor = if name == COUNT {
+                // Those of a file that was cast whole would not count on from 256, or 2,048.
+                let narrow = matches!(entry.f_kind()?, Kind::BFloat16 | Kind::Half);
+                let entry = if narrow { entry.f_to_kind(Kind::Float)? } else { entry.shallow_clone() };
                 let kind = entry.f_kind()?;
                 if !entry.size().is_empty() || !matches!(kind, Kind::Float | Kind::Double) {
                     let (found, expected) = (format!("{kind:?} of shape {:?}", entry.size()), "one Float or Double");
                     return Err(CoreError::StateType { place: place(&member.name), name, found, expected }.into());
                 }
-                entry.shallow_clone()
+                entry
             } else {
                 // Laid out like the parameter; of the type that the file has.
                 let kind = entry.f_kind()?;

@@ -43,11 +43,21 @@ def test_the_norm_has_the_same_bits_each_time(device):
     assert len(found) == 1
 
 
+SKIPS = [
+    ({"max_grad_norm": 1.0, "nonfinite_norm": "skip"}, [INF, -INF, NAN]),
+    ({"nonfinite_norm": "skip"}, [INF]),
+    ({"skip_grad_norm": 1e3}, [INF, NAN, 1e4]),
+    ({"skip_grad_norm": 1e3, "max_grad_norm": 1.0}, [-1e4]),
+]
+
+
 @pytest.mark.parametrize("counts", ["host", "device"])
-@pytest.mark.parametrize("value", [INF, -INF, NAN])
+@pytest.mark.parametrize(
+    ("options", "value"), [(options, value) for options, values in SKIPS for value in values], ids=str
+)
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
-def test_skip(name, value, counts, device, needs):
-    options = {"max_grad_norm": 1.0, "nonfinite_norm": "skip"}
+def test_skip(name, options, value, counts, device, needs):
+    options = dict(options)
     if counts == "device":
         needs(name, "fused")
         options["fused"] = True
@@ -58,14 +68,16 @@ def test_skip(name, value, counts, device, needs):
         bad = step % 2 == 0
         params[1].grad = good.clone().fill_(value) if bad else good.clone()
         optimizer.step()
-        assert bool(optimizer.grad_norm.isfinite()) is not bad
+        assert bool(optimizer.grad_norm < 1e3) is not bad
+        assert optimizer.last_step_skipped is bad
         unchanged = all(torch.equal(param, was) for param, was in zip(params, before, strict=True))
         assert unchanged is bad
     assert all(state.get("step", 2) == 2 for state in optimizer.state.values())
 
 
-def test_raise(device):
-    optimizer, params = make("Adam", device, max_grad_norm=1.0, nonfinite_norm="raise")
+@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1.0}], ids=str)
+def test_raise(options, device):
+    optimizer, params = make("Adam", device, nonfinite_norm="raise", **options)
     params[1].grad.fill_(INF)
     before = [param.detach().clone() for param in params]
     with pytest.raises(RuntimeError, match="norm of the gradients is inf"):
@@ -74,6 +86,25 @@ def test_raise(device):
     params[1].grad.fill_(1.0)
     optimizer.step()
     assert optimizer.last_path == "fused"
+    assert optimizer.grad_norm.item() > 0
+
+
+@pytest.mark.parametrize("options", [{"nonfinite_norm": "skip"}, {"skip_grad_norm": 1e30}], ids=str)
+@pytest.mark.parametrize("counts", ["host", "device"])
+@pytest.mark.parametrize("name", cases.OPTIMIZERS)
+def test_a_norm_that_nothing_is_clipped_to(name, counts, options, device, needs):
+    if counts == "device":
+        needs(name, "fused")
+        options = options | {"fused": True}
+    ours, params = make(name, device, **options)
+    plain, expected = make(name, device)
+    norm = torch.cat([param.grad.double().flatten() for param in params]).norm()
+    for _ in range(3):
+        ours.step()
+        plain.step()
+    torch.testing.assert_close(ours.grad_norm.double().cpu(), norm.cpu(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(params, expected, rtol=1e-5, atol=1e-6)
+    assert ours.last_step_skipped is False
 
 
 def test_clip_value(device):

@@ -28,7 +28,11 @@ def train(cls, name, device, bad=(), **options):
         if step in bad:
             params[0].grad[7] = float("inf")
         scaler.step(optimizer)
+        if isinstance(optimizer, getattr(optim, name)):
+            assert optimizer.last_step_skipped is (step in bad)
         scaler.update()
+        if isinstance(optimizer, getattr(optim, name)):
+            assert optimizer.last_step_skipped is (step in bad)
     return optimizer, params, [param.grad for param in params]
 
 

@@ -149,6 +149,45 @@ def test_parameters_of_the_cpu_beside_those_of_a_gpu():
     assert plan_step(optimizer, torch.tensor(2.0)) == "torch: a GradScaler unscales in the step, on another device"
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_step_counts_that_would_stand_still(on_device, monkeypatch):
+    if on_device:
+        monkeypatch.setenv(NUMBERS, "1")
+    optimizer, params = make(fused=on_device)
+    optimizer.step()
+    for param in params:
+        optimizer.state[param]["step"] = torch.tensor(256.0, dtype=torch.bfloat16)
+    for _ in range(2):
+        optimizer.step()
+        assert optimizer.last_path == "fused"
+    assert [optimizer.state[param]["step"].item() for param in params] == [258.0] * 3
+
+
+def test_coefficients_of_the_host_are_finite():
+    optimizer, params = make()
+    optimizer.step()
+    optimizer.param_groups[0]["betas"] = (1.0, 0.9)
+    before = values(params)
+    with pytest.raises(ZeroDivisionError, match=r'option "betas\[0\]" makes "rate" inf'):
+        optimizer.step()
+    assert is_same(params, before)
+
+
+@pytest.mark.parametrize("options", [{"skip_grad_norm": 1e-3}, {"skip_grad_norm": 1e-3, "max_grad_norm": 1.0}], ids=str)
+def test_a_norm_that_skips_on_the_device(options, monkeypatch):
+    monkeypatch.setenv(NUMBERS, "1")
+    optimizer, params = make(fused=True, **options)
+    before = values(params)
+    optimizer.step()
+    assert (optimizer.last_path, optimizer.last_step_skipped) == ("fused", True)
+    assert is_same(params, before)
+    for group in optimizer.param_groups:
+        group["skip_grad_norm"] = 1e3
+    optimizer.step()
+    assert (optimizer.last_path, optimizer.last_step_skipped) == ("fused", False)
+    assert not is_same(params, before)
+
+
 def test_a_capture(monkeypatch):
     monkeypatch.setenv(NUMBERS, "1")
     optimizer, params = make(capturable=True)

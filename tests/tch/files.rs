@@ -227,6 +227,46 @@ fn a_name_that_is_there_twice() {
 }
 
 #[test]
+fn counts_of_a_file_that_was_cast_whole() {
+    let (weight, path) = (leaf(&[1.0, 2.0]), file("narrow"));
+    let build = || Adam::build_groups(vec![Group::new(named(&[("w", &weight)]), 0.1, Adam::default())]).unwrap();
+    let mut optimizer = build();
+    optimizer.backward_step(&weight.square().sum(Kind::Float)).unwrap();
+    optimizer.save(&path).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let parsed = safetensors::SafeTensors::deserialize(&good).unwrap();
+    let metadata = safetensors::SafeTensors::read_metadata(&good).unwrap().1.metadata().clone();
+    for (kind, dtype) in [(Kind::BFloat16, safetensors::Dtype::BF16), (Kind::Half, safetensors::Dtype::F16)] {
+        let tensors: Vec<_> = parsed.iter().collect();
+        let all = tensors.into_iter().map(|(name, view)| {
+            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+            let whole = Tensor::f_from_data_size(view.data(), &shape, Kind::Float).unwrap();
+            // Where it would stand still.
+            let whole = if name == "w.step" { whole * 2048 } else { whole }.to_kind(kind);
+            let mut bytes = vec![0; 2 * whole.numel()];
+            whole.copy_data_u8(&mut bytes, whole.numel());
+            (name.to_owned(), view.shape().to_vec(), bytes)
+        });
+        let all: Vec<_> = all.collect();
+        let views = all.iter().map(|(name, shape, bytes)| {
+            (name, safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes).unwrap())
+        });
+        std::fs::write(&path, safetensors::serialize(views, metadata.clone()).unwrap()).unwrap();
+        let mut again = build();
+        again.load(&path).unwrap();
+        for _ in 0..3 {
+            again.backward_step(&weight.square().sum(Kind::Float)).unwrap();
+        }
+        again.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let step = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let step = step.tensor("w.step").unwrap();
+        assert_eq!((step.dtype(), step.data()), (safetensors::Dtype::F32, &2051.0_f32.to_le_bytes()[..]));
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn paths_that_lead_nowhere() {
     let mut case = Case::new("nowhere", 1);
     let folder = std::env::temp_dir();

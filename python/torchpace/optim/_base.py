@@ -329,7 +329,7 @@ class Fused(_Parent):
         """
         changed = False
         for entries in self.state.values():
-            count = entries.get("step")
+            count = entries.get("step") if isinstance(entries, dict) else None
             if isinstance(count, Tensor) and count.dtype not in _COUNTS:
                 entries["step"] = count.float()
                 changed = True

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from torchpace.optim import _stored_options
 from torchpace.optim._base import Fused
-from torchpace.optim._unwrap import layers
 
 _FORMAT = {"format": "torchpace.optimizer", "version": "1"}
 
@@ -128,7 +127,10 @@ def load(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
 
 def _own(optimizer: Any) -> Fused:
     """The optimizer that is wrapped, all of whose state is its own."""
-    *wrappers, own = layers(optimizer)
+    own, wrappers = optimizer, []
+    while hasattr(inner := getattr(own, "optimizer", None), "param_groups") and inner not in wrappers:
+        wrappers.append(own)
+        own = inner
     if not isinstance(own, Fused):
         raise TypeError(f"optimizer is a {type(own).__qualname__}, expected one of torchpace.optim's own")
     for wrapper in wrappers:
