@@ -29,7 +29,7 @@ class Warm(optim.AdamW):
 
 
 def right(folder: Path) -> None:
-    optimizer = optim.AdamW(net.parameters(), lr=1e-3, max_grad_norm=1.0, nonfinite_norm="skip")
+    optimizer = optim.AdamW(net.parameters(), lr=1e-3, max_grad_norm=1.0, skip_grad_norm=10.0, nonfinite_norm="skip")
     optimizers: list[torch.optim.Optimizer] = [
         optim.SGD(net.named_parameters(), 0.1, 0.9, averaged=True, clip_value=0.5),
         optim.RMSprop([{"params": net.parameters(), "lr": 0.1}], eps_inside=True),
@@ -54,6 +54,7 @@ def right(folder: Path) -> None:
     for each in optimizers:
         each.step()
     assert_type(optimizer.last_path, str | None)
+    assert_type(optimizer.last_step_skipped, bool)
     assert_type(optimizer.grad_norm, Tensor | None)
     assert_type(Warm(params).warm, int)
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "clip_value": 1.0})

@@ -162,7 +162,8 @@ class Fused(_Parent):
                 not finite under ``nonfinite_norm="raise"``.
             KeyError: a state entry is missing that the options need.
             TypeError: an option or a state entry is of a wrong type.
-            ValueError: the groups differ in an option that is one for all.
+            ValueError: the groups differ in an option that is one for all; an option is infinite or NaN.
+            ZeroDivisionError: an option, such as a beta set to 1, makes the step divide by zero.
 
             Nothing has been written then.
         """
