@@ -163,12 +163,12 @@ sanitize: | tools-test
 valgrind: $(INSTALLED)
 	bash tests/sanitize/valgrind.sh $(PY)
 
-## Benchmarks: against torch (a step, schedulers, vectors, training, memory), the cost of control, and the loop alone.
+## Benchmarks: against torch (training loops, a step, schedulers, vectors, memory), the cost of control, and the loop alone.
 bench: $(INSTALLED) $(ENV)/.extra-demo
+	$(PY) benches/loop.py
 	$(PY) benches/step.py
 	$(PY) benches/schedulers.py
 	$(PY) benches/vectors.py
-	$(PY) benches/training.py
 	$(PY) benches/monitor.py
 	$(PY) benches/memory.py
 	cargo bench --locked --no-default-features --bench sweep

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 import torchpace
+from against import TORCHS
 from lists import LISTS
-from step import TORCHS, tensors
+from step import tensors
 
 MARK = "getsid"  # a function of libc that nobody else calls: callgrind writes a file whenever it is entered
 
@@ -43,7 +44,7 @@ def counted(steps):
 
 
 def names():
-    return ["ours", *(name for name in TORCHS if name != "compiled")]
+    return ["ours", *TORCHS]
 
 
 def main():

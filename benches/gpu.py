@@ -21,8 +21,9 @@ import torch
 
 import records
 import torchpace
+from against import compare, text, turn
 from lists import LISTS
-from step import OPTIMIZERS, arms, compare, tensors, text
+from step import CASES, arms, tensors
 
 LISTS = LISTS | {"1 x 1G": lambda: [[(1 << 30,)]]}
 ROUNDS = 7
@@ -75,10 +76,9 @@ def measure(steps, seconds, clock):
         clock(step, 3)
         # So few that the queue of the device, of about a thousand launches, does not fill up.
         repeat[name] = max(1, min(20, int(5e-3 / clock(step, 1)["host"])))
-    begin, names, rounds = time.perf_counter(), list(steps), []
+    begin, rounds = time.perf_counter(), []
     while len(rounds) < ROUNDS or time.perf_counter() - begin < seconds:
-        shift = len(rounds) % len(names)
-        rounds.append({name: clock(steps[name], repeat[name]) for name in names[shift:] + names[:shift]})
+        rounds.append({name: clock(steps[name], repeat[name]) for name in turn(steps, len(rounds))})
     return rounds
 
 
@@ -140,7 +140,7 @@ def copy_bandwidth(device, clock):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lists", nargs="+", default=list(LISTS), choices=list(LISTS))
-    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
+    parser.add_argument("--optimizers", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--seconds", type=float, default=1, help="a row's time (default: 1)")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
@@ -158,7 +158,7 @@ def main():
     print(f"{'list':13}{'optimizer':14}{'type':10}{'time':8}{'us':>9}{'of copy':>9}", *(f"{name:>24}" for name in ARMS))
     rows = []
     for list_name, dtype, optimizer in itertools.product(options.lists, options.dtypes, [*options.optimizers, "graph"]):
-        name, settings = OPTIMIZERS.get(optimizer, ("Adam", {"capturable": True} if device.type == "cuda" else {}))
+        name, settings = CASES.get(optimizer, ("Adam", {"capturable": True} if device.type == "cuda" else {}))
         shown = [arm for arm in ARMS if arm != "fused" or has_fused(name, device)]
         shapes, kind = LISTS[list_name](), getattr(torch, dtype)
         elements = sum(math.prod(shape) for group in shapes for shape in group)

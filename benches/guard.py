@@ -1,4 +1,4 @@
-"""What a divergence guard costs: whole training steps under it over plain ones, on the networks of benches/training.py.
+"""What a divergence guard costs: whole training steps under it over plain ones, on the networks of benches/networks.py.
 
 Arms take turns, batch by batch; a row is the median of (guarded time / plain time) with the quartiles. Then a snapshot
 of AdamW's parameters and state, after it was taken once, against the copy of one tensor of as many bytes.
@@ -13,13 +13,13 @@ import torch
 import records
 import torchpace
 from lists import LISTS
+from networks import TRAININGS, batches
 from torchpace.control import DivergenceGuard, Snapshot
-from training import TASKS, batches
 
 
 def arm(task, on):
     """A step on a batch, and the guard."""
-    make, name, options = TASKS[task]
+    make, name, options = TRAININGS[task]
     torch.manual_seed(0)
     model = make()
     optimizer = getattr(torchpace.optim, name)(model.parameters(), **options)
@@ -49,7 +49,7 @@ def row(pairs, size):
 
 def training(seconds):
     rows = []
-    for task in TASKS:
+    for task in TRAININGS:
         arms = {on: arm(task, on) for on in ("plain", "gradient", "loss")}
         times = {on: [] for on in arms}
         begin = time.perf_counter()

@@ -1,6 +1,6 @@
 """What a monitor costs: the share of a training step (forward, backward, optimizer, observe) that `observe` takes.
 
-The networks are those of training.py, and one of wide layers, on scikit-learn's digits; medians over the batches, with
+The networks are those of networks.py, and one of wide layers, on scikit-learn's digits; medians over the batches, with
 the quartiles.
 """
 
@@ -13,8 +13,8 @@ from torch import nn
 
 import records
 import torchpace
+from networks import TRAININGS, batches
 from torchpace.control import Monitor
-from training import TASKS, batches
 
 
 def wide():
@@ -23,7 +23,7 @@ def wide():
     )
 
 
-NETWORKS = {**TASKS, "wide layers": (wide, "SGD", {"lr": 0.05, "momentum": 0.9})}
+NETWORKS = {**TRAININGS, "wide layers": (wide, "SGD", {"lr": 0.05, "momentum": 0.9})}
 
 
 def shares(task, seconds):

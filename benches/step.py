@@ -21,25 +21,14 @@ import torch
 
 import records
 import torchpace
+from against import OPTIMIZERS, TORCHS, compare, lacks, text, turn
 from lists import LISTS
 
 ROUNDS = 5  # at the least
 
-OPTIMIZERS = {
-    "SGD momentum": ("SGD", {"momentum": 0.9}),
-    "RMSprop": ("RMSprop", {}),
-    "Adagrad": ("Adagrad", {}),
-    "Adam": ("Adam", {}),
-    "AdamW": ("AdamW", {}),
-    "AdamW clip": ("AdamW", {"max_grad_norm": 1.0}),  # torch's arms: clip_grad_norm_, then the step
-}
+CASES = OPTIMIZERS | {"AdamW clip": ("AdamW", {"max_grad_norm": 1.0})}  # torch's arms: clip_grad_norm_, then the step
 
-TORCHS = {
-    "default": {"foreach": False},  # not fused either, which RMSprop takes no argument for
-    "foreach": {"foreach": True},
-    "fused": {"fused": True},
-    "compiled": {"foreach": True},
-}
+VARIANTS = TORCHS | {"compiled": {"foreach": True}}
 
 # Where compiling a step takes seconds: about a third of a second a tensor.
 COMPILED = ["MLP", "1 x 124M"]
@@ -76,7 +65,7 @@ def arms(name, options, groups, variants):
     max_norm = options.get("max_grad_norm")
     theirs = {key: value for key, value in options.items() if key != "max_grad_norm"}
     for variant in variants:
-        optimizer = getattr(torch.optim, name)([dict(group) for group in groups], **theirs, **TORCHS[variant])
+        optimizer = getattr(torch.optim, name)([dict(group) for group in groups], **theirs, **VARIANTS[variant])
         for param, state in ours.state.items():
             optimizer.state[param] = dict(state)
             if "step" in state and variant == "fused":
@@ -102,33 +91,20 @@ def measure(steps, budget):
     begin, others = time.perf_counter(), records.others()
     # As many steps a turn as last a few milliseconds.
     repeat = {name: max(1, int(5e-3 / clock(step, 1))) for name, step in steps.items()}
-    names, rounds = list(steps), []
+    rounds = []
     while len(rounds) < ROUNDS or time.perf_counter() - begin < budget:
-        shift = len(rounds) % len(names)
-        rounds.append({name: clock(steps[name], repeat[name]) for name in names[shift:] + names[:shift]})
+        rounds.append({name: clock(steps[name], repeat[name]) for name in turn(steps, len(rounds))})
     return rounds, (records.others() - others) / (time.perf_counter() - begin)
 
 
-def compare(rounds, variants):
-    """Of each variant the quartiles of its time divided by ours."""
-    return {
-        variant: statistics.quantiles([seconds[variant] / seconds["ours"] for seconds in rounds], n=4)
-        for variant in variants
-    }
-
-
-def text(low, median, high):
-    return f"{'* ' * (median < 1)}{median:.2f} ({low:.2f}-{high:.2f})"
-
-
 def missing(variant, optimizer):
-    return "none in torch" if (variant, optimizer) == ("fused", "RMSprop") else "not compiled"
+    return "none in torch" if lacks(variant, optimizer) else "not compiled"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lists", nargs="+", default=list(LISTS), choices=list(LISTS))
-    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
+    parser.add_argument("--optimizers", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--dtypes", nargs="+", help="default: float32; bfloat16 too with --record")
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, torch.get_num_threads()}))
     note = f"lists to compile torch's step for, too (default: none; {COMPILED} with --record)"
@@ -139,7 +115,7 @@ def main():
     if parser.parse_args().record:
         parser.set_defaults(dtypes=["float32", "bfloat16"], compiled=COMPILED, seconds=3)
     options = parser.parse_args()
-    shown = [variant for variant in TORCHS if variant != "compiled" or options.compiled]
+    shown = [variant for variant in VARIANTS if variant != "compiled" or options.compiled]
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}")
     print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
@@ -153,10 +129,10 @@ def main():
         variants = [
             variant
             for variant in shown
-            if (variant, optimizer) != ("fused", "RMSprop") and (variant != "compiled" or list_name in options.compiled)
+            if not lacks(variant, optimizer) and (variant != "compiled" or list_name in options.compiled)
         ]
         groups = tensors(LISTS[list_name](), getattr(torch, dtype))
-        ours, steps = arms(*OPTIMIZERS[optimizer], groups, variants)
+        ours, steps = arms(*CASES[optimizer], groups, variants)
         for threads in options.threads:
             torch.set_num_threads(threads)
             torch.compiler.reset()  # after some recompilations, as for another number of threads, it would give up

@@ -96,8 +96,8 @@ def tasks() -> list[Task]:
             mlp,
             "SGD",
             {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
-            # Each arm's own class of this name.
-            lambda optim, optimizer, steps: optim.lr_scheduler.StepLR(optimizer, step_size=steps // 3, gamma=0.3),
+            # Each arm's own class of this name; three stages, the last one short by what does not divide.
+            lambda optim, optimizer, steps: optim.lr_scheduler.StepLR(optimizer, step_size=-(-steps // 3), gamma=0.3),
             epochs=20,
         ),
         Task(

@@ -48,7 +48,7 @@ fn curve() -> impl Strategy<Value = Schedule> {
         (length(), 0.1..5.0, floor()).prop_map(|(steps, power, floor)| node(Polynomial { steps, power, floor })),
         (length(), floor()).prop_map(|(steps, floor)| node(Cosine { steps, floor })),
         (0.1..2.0, length(), floor()).prop_map(|(factor, period, floor)| node(Exponential { factor, period, floor })),
-        (0.1..2.0, length(), floor()).prop_map(|(factor, period, floor)| node(Step { factor, period, floor })),
+        (length(), 0.1..=1.0, floor()).prop_map(|(period, factor, floor)| node(Step { period, factor, floor })),
         (milestones(), 0.1..2.0, floor()).prop_map(|(milestones, factor, floor)| node(MultiStep {
             milestones,
             factor,
@@ -219,6 +219,13 @@ fn errors_name_schedule_argument_value_and_range() {
     assert!("round".parse::<Wave>().unwrap_err().to_string().contains("shape is \"round\", expected 'triangular'"));
     let endless = Schedule::new(Exponential { factor: 0.9, period: 1.0, floor: 0.0 }).unwrap();
     assert!(endless.then(&endless, None).unwrap_err().to_string().starts_with("then: at is None"));
+    for (at, text) in [(-1.0, "-1"), (0.0, "0"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
+        let error = endless.then(&endless, Some(at)).unwrap_err();
+        assert_eq!(error.to_string(), format!("then: at is {text}, expected a finite number > 0"));
+    }
+    // The other way round.
+    let error = Schedule::new(Step { period: 0.1, factor: 30.0, floor: 0.0 }).unwrap_err();
+    assert_eq!(error.to_string(), "step: factor is 30, expected a number > 0 and <= 1");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::nvrtc::{OPTIONS, Target};
+use super::device::Target;
+use super::nvrtc::OPTIONS;
 use crate::error::Error;
 
 /// A folder of compiled kernels. Whatever goes wrong with it, there is none: kernels are then compiled anew.

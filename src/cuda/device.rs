@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_void;
+use core::fmt;
 
-use super::nvrtc::Target;
 use crate::error::Error;
 
 /// A GPU, by the functions of its driver. What is asked for "on a stream" is done after all that was put there before.
@@ -89,4 +89,39 @@ pub trait Compile: Send + Sync {
     ///
     /// The compiler's, with what it said.
     fn code(&self, text: &str, target: Target) -> Result<Vec<u8>, Error>;
+}
+
+/// What code is made for, by the compute capability (90 for 9.0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Machine code for this capability.
+    Cubin(u32),
+    /// Code that the driver compiles for this capability or a later one.
+    Ptx(u32),
+}
+
+impl fmt::Display for Target {
+    /// As the compiler is told.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Cubin(capability) => write!(f, "sm_{capability}"),
+            Target::Ptx(capability) => write!(f, "compute_{capability}"),
+        }
+    }
+}
+
+impl Target {
+    /// What suits a device of this capability, where the compiler knows these: machine code if it knows the device;
+    /// else PTX for the latest of those before, which runs on later ones.
+    ///
+    /// # Errors
+    ///
+    /// The compiler knows only later ones.
+    pub fn of_device(capability: u32, known: &[u32]) -> Result<Self, Error> {
+        if known.contains(&capability) {
+            return Ok(Target::Cubin(capability));
+        }
+        let before = known.iter().copied().filter(|&known| known < capability).max();
+        before.map(Target::Ptx).ok_or_else(|| Error::OldGpu { found: capability, expected: known.to_vec() })
+    }
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::{Cache, Key};
-use super::device::{Compile, Device, Function};
+use super::device::{Compile, Device, Function, Target};
 use super::driver::CudaDevice;
-use super::nvrtc::{Nvrtc, Target};
+use super::nvrtc::Nvrtc;
 use super::source::Kernel;
 use crate::error::Error;
 

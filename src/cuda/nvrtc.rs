@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ptr;
 use std::ffi::CString;
@@ -11,21 +10,12 @@ use std::sync::{Mutex, PoisonError};
 
 use libloading::Library;
 
-use super::device::Compile;
+use super::device::{Compile, Target};
 use super::search;
 use crate::error::Error;
 
 /// How every kernel is compiled: each operation rounds by itself, to nearest, as on the CPU.
 pub const OPTIONS: [&str; 5] = ["--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"];
-
-/// What code is made for, by the compute capability (90 for 9.0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// Machine code for this capability.
-    Cubin(u32),
-    /// Code that the driver compiles for this capability or a later one.
-    Ptx(u32),
-}
 
 /// The library, never unloaded: what it does when a process ends is in no known order with that.
 pub struct Nvrtc {
@@ -67,32 +57,6 @@ struct Functions {
     log: (GetSize, Get),
     cubin: (GetSize, Get),
     ptx: (GetSize, Get),
-}
-
-impl fmt::Display for Target {
-    /// As the compiler is told.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Cubin(capability) => write!(f, "sm_{capability}"),
-            Target::Ptx(capability) => write!(f, "compute_{capability}"),
-        }
-    }
-}
-
-impl Target {
-    /// What suits a device of this capability, where the compiler knows these: machine code if it knows the device;
-    /// else PTX for the latest of those before, which runs on later ones.
-    ///
-    /// # Errors
-    ///
-    /// The compiler knows only later ones.
-    pub fn of_device(capability: u32, known: &[u32]) -> Result<Self, Error> {
-        if known.contains(&capability) {
-            return Ok(Target::Cubin(capability));
-        }
-        let before = known.iter().copied().filter(|&known| known < capability).max();
-        before.map(Target::Ptx).ok_or_else(|| Error::OldGpu { found: capability, expected: known.to_vec() })
-    }
 }
 
 impl Nvrtc {

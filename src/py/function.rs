@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
+use super::arguments::float;
 use super::describe::describe_type;
 use crate::schedule::{Call, Function};
 
@@ -52,7 +53,7 @@ impl PyFunction {
         // Whole steps are ints, as a loop over steps has them; up to 2^53 none is lost.
         let whole = step.fract() == 0.0 && step <= 9_007_199_254_740_992.0;
         let rate = if whole { call.call1((step as i64,)) } else { call.call1((step,)) }?;
-        rate.extract().map_err(|_| {
+        float(&rate).map_err(|_| {
             let found = describe_type(&rate);
             PyTypeError::new_err(format!("{} returned {found} at step {step}, expected a number", self.name()))
         })

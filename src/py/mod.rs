@@ -1,5 +1,6 @@
 //! The Python face: conversion only.
 
+mod arguments;
 mod call;
 mod describe;
 mod end;
@@ -20,6 +21,8 @@ use pyo3::prelude::*;
 /// The compiled core of torchpace. Its Python face is `torchpace.optim`, `torchpace.schedule` and `torchpace.control`.
 #[pymodule(name = "_native")]
 mod native {
+    #[pymodule_export]
+    use super::arguments::number;
     #[pymodule_export]
     use super::lr_scheduler::{Formula, advance, observe};
     #[pymodule_export]

@@ -5,6 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use super::arguments::float;
 use super::describe::describe;
 use super::torch::{Tensor, Torch};
 use crate::batch::{Clip, DeviceNumber, Nonfinite};
@@ -127,7 +128,7 @@ impl<'py> GroupOptions<'py> {
         let Some(value) = self.group.get_item(name).ok().flatten().filter(|value| !value.is_none()) else {
             return Ok(None);
         };
-        match self.float(&value) {
+        match float(&value) {
             Ok(bound) if bound >= 0.0 => Ok(Some(bound)),
             _ => Err(self.wrong(name, &value, "None or a number >= 0")),
         }
@@ -149,14 +150,6 @@ impl<'py> GroupOptions<'py> {
         found.ok_or_else(|| Error::MissingOption { place: self.place(), name })
     }
 
-    fn float(&self, value: &Bound<'_, PyAny>) -> PyResult<f64> {
-        if self.torch.is_tensor(value)? {
-            // Not `float(value)`, which warns where the tensor requires a gradient.
-            return value.call_method0("item")?.extract();
-        }
-        value.extract()
-    }
-
     fn wrong(&self, name: &'static str, value: &Bound<'_, PyAny>, expected: &'static str) -> Error {
         Error::OptionType { place: self.place(), name, found: describe(value), expected }
     }
@@ -165,13 +158,13 @@ impl<'py> GroupOptions<'py> {
 impl Options for GroupOptions<'_> {
     fn number(&self, name: &'static str) -> Result<f64, Error> {
         let value = self.value(name)?;
-        self.float(&value).map_err(|_| self.wrong(name, &value, "a number"))
+        float(&value).map_err(|_| self.wrong(name, &value, "a number"))
     }
 
     fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
         let value = self.value(name)?;
         let both = || -> PyResult<[f64; 2]> {
-            let numbers = value.try_iter()?.map(|number| self.float(&number?)).collect::<PyResult<Vec<_>>>()?;
+            let numbers = value.try_iter()?.map(|number| float(&number?)).collect::<PyResult<Vec<_>>>()?;
             numbers.try_into().map_err(|_| PyTypeError::new_err("not two"))
         };
         both().map_err(|_| self.wrong(name, &value, "two numbers"))

@@ -8,6 +8,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFloat, PyList, PyString};
 
+use super::arguments::{flag, list, number, numbers, optional, text};
 use super::function::{PyFunction, raised};
 use crate::error::Error;
 use crate::schedule::{
@@ -20,6 +21,9 @@ use crate::schedule::{
 #[derive(Clone)]
 pub struct Schedule(Pure);
 
+/// An argument, of which nothing is known yet.
+type Any<'py> = Bound<'py, PyAny>;
+
 /// What a plateau remembers: scale, best, worse, better, cooldown.
 type Remembered = (f64, f64, f64, f64, f64);
 
@@ -27,113 +31,148 @@ fn new(curve: impl Into<Node>) -> PyResult<Schedule> {
     Ok(Schedule(Pure::new(curve)?))
 }
 
-fn word<T: FromStr<Err = Error>>(text: &str) -> PyResult<T> {
-    Ok(text.parse()?)
+fn word<T: FromStr<Err = Error>>(name: &str, value: &Any<'_>) -> PyResult<T> {
+    Ok(text(name, value)?.parse()?)
 }
 
 #[pymethods]
 impl Schedule {
     #[staticmethod]
-    fn constant(factor: f64) -> PyResult<Self> {
+    fn constant(factor: &Any<'_>) -> PyResult<Self> {
+        numbers!("constant": factor);
         new(Constant { factor })
     }
 
     #[staticmethod]
-    fn linear(steps: f64, start: f64, end: f64) -> PyResult<Self> {
+    fn linear(steps: &Any<'_>, start: &Any<'_>, end: &Any<'_>) -> PyResult<Self> {
+        numbers!("linear": steps, start, end);
         new(Linear { steps, start, end })
     }
 
     #[staticmethod]
-    fn polynomial(steps: f64, power: f64, floor: f64) -> PyResult<Self> {
+    fn polynomial(steps: &Any<'_>, power: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        numbers!("polynomial": steps, power, floor);
         new(Polynomial { steps, power, floor })
     }
 
     #[staticmethod]
-    fn cosine(steps: f64, floor: f64) -> PyResult<Self> {
+    fn cosine(steps: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        numbers!("cosine": steps, floor);
         new(Cosine { steps, floor })
     }
 
     #[staticmethod]
-    fn exponential(factor: f64, period: f64, floor: f64) -> PyResult<Self> {
+    fn exponential(factor: &Any<'_>, period: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        numbers!("exponential": factor, period, floor);
         new(Exponential { factor, period, floor })
     }
 
     #[staticmethod]
-    fn step(factor: f64, period: f64, floor: f64) -> PyResult<Self> {
-        new(Step { factor, period, floor })
+    fn step(period: &Any<'_>, factor: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        numbers!("step": period, factor, floor);
+        new(Step { period, factor, floor })
     }
 
     #[staticmethod]
-    fn multi_step(milestones: Vec<f64>, factor: f64, floor: f64) -> PyResult<Self> {
+    fn multi_step(milestones: &Any<'_>, factor: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        let milestones = list("multi_step: milestones", milestones)?;
+        numbers!("multi_step": factor, floor);
         new(MultiStep { milestones, factor, floor })
     }
 
     #[staticmethod]
-    fn piecewise(milestones: Vec<f64>, values: Vec<f64>) -> PyResult<Self> {
+    fn piecewise(milestones: &Any<'_>, values: &Any<'_>) -> PyResult<Self> {
+        let (milestones, values) = (list("piecewise: milestones", milestones)?, list("piecewise: values", values)?);
         new(Piecewise { milestones, values })
     }
 
     #[staticmethod]
-    fn inverse_sqrt(timescale: f64, floor: f64) -> PyResult<Self> {
+    fn inverse_sqrt(timescale: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        numbers!("inverse_sqrt": timescale, floor);
         new(InverseSqrt { timescale, floor })
     }
 
     #[staticmethod]
-    fn inverse_time(timescale: f64, floor: f64) -> PyResult<Self> {
+    fn inverse_time(timescale: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        numbers!("inverse_time": timescale, floor);
         new(InverseTime { timescale, floor })
     }
 
     #[staticmethod]
-    fn noam(model_size: f64, warmup: f64) -> PyResult<Self> {
+    fn noam(model_size: &Any<'_>, warmup: &Any<'_>) -> PyResult<Self> {
+        numbers!("noam": model_size, warmup);
         new(Noam { model_size, warmup })
     }
 
     #[staticmethod]
-    fn one_cycle(steps: f64, rise: f64, start: f64, peak: f64, end: f64, shape: &str) -> PyResult<Self> {
-        new(OneCycle { steps, rise, start, peak, end, shape: word(shape)? })
+    fn one_cycle(
+        steps: &Any<'_>,
+        rise: &Any<'_>,
+        start: &Any<'_>,
+        peak: &Any<'_>,
+        end: &Any<'_>,
+        shape: &Any<'_>,
+    ) -> PyResult<Self> {
+        numbers!("one_cycle": steps, rise, start, peak, end);
+        new(OneCycle { steps, rise, start, peak, end, shape: word("one_cycle: shape", shape)? })
     }
 
     #[staticmethod]
-    fn cyclic(up: f64, down: f64, low: f64, high: f64, shape: &str, gamma: f64) -> PyResult<Self> {
-        new(Cyclic { up, down, low, high, shape: word(shape)?, gamma })
+    fn cyclic(
+        up: &Any<'_>,
+        down: &Any<'_>,
+        low: &Any<'_>,
+        high: &Any<'_>,
+        shape: &Any<'_>,
+        gamma: &Any<'_>,
+    ) -> PyResult<Self> {
+        numbers!("cyclic": up, down, low, high, gamma);
+        new(Cyclic { up, down, low, high, shape: word("cyclic: shape", shape)?, gamma })
     }
 
     #[staticmethod]
-    fn warm_restarts(period: f64, growth: f64, decay: f64, floor: f64) -> PyResult<Self> {
+    fn warm_restarts(period: &Any<'_>, growth: &Any<'_>, decay: &Any<'_>, floor: &Any<'_>) -> PyResult<Self> {
+        numbers!("warm_restarts": period, growth, decay, floor);
         new(WarmRestarts { period, growth, decay, floor })
     }
 
     #[staticmethod]
-    fn warmup(steps: f64, start: f64, shape: &str) -> PyResult<Self> {
-        new(Warmup { steps, start, shape: word(shape)? })
+    fn warmup(steps: &Any<'_>, start: &Any<'_>, shape: &Any<'_>) -> PyResult<Self> {
+        numbers!("warmup": steps, start);
+        new(Warmup { steps, start, shape: word("warmup: shape", shape)? })
     }
 
     #[staticmethod]
     fn warmup_stable_decay(
-        warmup: f64,
-        stable: f64,
-        decay: f64,
-        start: f64,
-        floor: f64,
-        shape: &str,
+        warmup: &Any<'_>,
+        stable: &Any<'_>,
+        decay: &Any<'_>,
+        start: &Any<'_>,
+        floor: &Any<'_>,
+        shape: &Any<'_>,
     ) -> PyResult<Self> {
-        new(WarmupStableDecay { warmup, stable, decay, start, floor, shape: word(shape)? })
+        numbers!("warmup_stable_decay": warmup, stable, decay, start, floor);
+        let shape = word("warmup_stable_decay: shape", shape)?;
+        new(WarmupStableDecay { warmup, stable, decay, start, floor, shape })
     }
 
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "as many as a plateau has")]
     fn plateau(
-        factor: f64,
-        patience: f64,
-        mode: &str,
-        threshold: f64,
-        threshold_mode: &str,
-        cooldown: f64,
-        floor: f64,
-        ceiling: f64,
-        raises: bool,
+        factor: &Any<'_>,
+        patience: &Any<'_>,
+        mode: &Any<'_>,
+        threshold: &Any<'_>,
+        threshold_mode: &Any<'_>,
+        cooldown: &Any<'_>,
+        floor: &Any<'_>,
+        ceiling: &Any<'_>,
+        raises: &Any<'_>,
     ) -> PyResult<Self> {
-        let (mode, threshold_mode) = (word(mode)?, word(threshold_mode)?);
+        numbers!("plateau": factor, patience, threshold, cooldown, floor, ceiling);
+        let mode = word("plateau: mode", mode)?;
+        let threshold_mode = word("plateau: threshold_mode", threshold_mode)?;
+        let raises = flag("plateau: raises", raises)?;
         new(Plateau { factor, patience, mode, threshold, threshold_mode, cooldown, floor, ceiling, raises })
     }
 
@@ -143,8 +182,8 @@ impl Schedule {
     }
 
     #[pyo3(signature = (next, at))]
-    fn then(&self, next: &Self, at: Option<f64>) -> PyResult<Self> {
-        Ok(Self(self.0.then(&next.0, at)?))
+    fn then(&self, next: &Self, at: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.then(&next.0, optional("then: at", at)?)?))
     }
 
     fn times(&self, factor: &Self) -> PyResult<Self> {
@@ -156,39 +195,39 @@ impl Schedule {
     }
 
     #[pyo3(signature = (low, high))]
-    fn clamp(&self, low: Option<f64>, high: Option<f64>) -> PyResult<Self> {
-        Ok(Self(self.0.clamp(low, high)?))
+    fn clamp(&self, low: &Any<'_>, high: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.clamp(optional("clamp: low", low)?, optional("clamp: high", high)?)?))
     }
 
     #[pyo3(signature = (every, times))]
-    fn repeat(&self, every: Option<f64>, times: Option<f64>) -> PyResult<Self> {
-        Ok(Self(self.0.repeat(every, times)?))
+    fn repeat(&self, every: &Any<'_>, times: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.repeat(optional("repeat: every", every)?, optional("repeat: times", times)?)?))
     }
 
-    fn scale(&self, factor: f64) -> PyResult<Self> {
-        Ok(Self(self.0.scale(factor)?))
+    fn scale(&self, factor: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.scale(number("scale: factor", factor)?)?))
     }
 
-    fn shift(&self, steps: f64) -> PyResult<Self> {
-        Ok(Self(self.0.shift(steps)?))
+    fn shift(&self, steps: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.shift(number("shift: steps", steps)?)?))
     }
 
     #[pyo3(signature = (steps))]
-    fn reverse(&self, steps: Option<f64>) -> PyResult<Self> {
-        Ok(Self(self.0.reverse(steps)?))
+    fn reverse(&self, steps: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.reverse(optional("reverse: steps", steps)?)?))
     }
 
-    fn above(&self, low: f64) -> PyResult<Self> {
-        Ok(Self(self.0.above(low)?))
+    fn above(&self, low: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.above(number("above: low", low)?)?))
     }
 
-    fn rebase(&self, base: f64) -> PyResult<Self> {
-        Ok(Self(self.0.rebase(base)?))
+    fn rebase(&self, base: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(self.0.rebase(number("rebase: base", base)?)?))
     }
 
     /// The rate at a step, where the plateaus have come to these scales.
-    fn lr(&self, base: f64, step: f64, scales: Vec<f64>) -> PyResult<f64> {
-        let rate = self.0.lr_scaled(base, step, &scales);
+    fn lr(&self, base: &Any<'_>, step: &Any<'_>, scales: Vec<f64>) -> PyResult<f64> {
+        let rate = self.0.lr_scaled(number("base", base)?, number("step", step)?, &scales);
         raised()?;
         Ok(rate)
     }
@@ -220,32 +259,24 @@ impl Schedule {
         Ok(true)
     }
 
+    /// The rates at steps that are given, as the rates are, as the bytes of float64.
+    fn lrs<'py>(&self, py: Python<'py>, base: &Any<'_>, steps: &[u8]) -> PyResult<Bound<'py, PyByteArray>> {
+        let base = number("base", base)?;
+        let (steps, _) = steps.as_chunks::<{ size_of::<f64>() }>();
+        self.fill(py, steps.len(), |index| self.0.lr(base, f64::from_ne_bytes(steps[index])))
+    }
+
     /// The rates at `count` steps from `start` on, as the bytes of float64.
     fn values<'py>(
         &self,
         py: Python<'py>,
-        base: f64,
+        base: &Any<'_>,
         start: f64,
         count: usize,
         stride: f64,
     ) -> PyResult<Bound<'py, PyByteArray>> {
-        let length = count.checked_mul(size_of::<f64>()).filter(|length| isize::try_from(*length).is_ok());
-        let length = length.ok_or_else(|| PyMemoryError::new_err(format!("{count} values do not fit in memory")))?;
-        let fill = |bytes: &mut [u8]| {
-            for (index, place) in bytes.chunks_exact_mut(size_of::<f64>()).enumerate() {
-                let rate = self.0.lr(base, start + index as f64 * stride);
-                place.copy_from_slice(&rate.to_ne_bytes());
-            }
-        };
-        PyByteArray::new_with(py, length, |bytes| {
-            if self.0.function_count() == 0 {
-                py.detach(|| fill(bytes));
-            } else {
-                fill(bytes);
-                raised()?;
-            }
-            Ok(())
-        })
+        let base = number("base", base)?;
+        self.fill(py, count, |index| self.0.lr(base, start + index as f64 * stride))
     }
 
     /// The step from which on nothing changes, if there is one.
@@ -306,8 +337,8 @@ impl Schedule {
     }
 
     #[staticmethod]
-    fn from_json(text: &str) -> PyResult<Self> {
-        Ok(Self(Pure::from_json(text)?))
+    fn from_json(text: &Any<'_>) -> PyResult<Self> {
+        Ok(Self(Pure::from_json(&self::text("text", text)?)?))
     }
 
     /// The schedule as JSON in which functions are numbers, and the functions.
@@ -354,6 +385,33 @@ impl Schedule {
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
         // Equal schedules read alike.
         self.0.to_string().into_pyobject(py)?.hash()
+    }
+}
+
+impl Schedule {
+    /// The bytes of `count` rates, worked out without the GIL if no function of Python's is inside.
+    fn fill<'py>(
+        &self,
+        py: Python<'py>,
+        count: usize,
+        rate: impl Fn(usize) -> f64 + Sync,
+    ) -> PyResult<Bound<'py, PyByteArray>> {
+        let length = count.checked_mul(size_of::<f64>()).filter(|length| isize::try_from(*length).is_ok());
+        let length = length.ok_or_else(|| PyMemoryError::new_err(format!("{count} values do not fit in memory")))?;
+        let fill = |bytes: &mut [u8]| {
+            for (index, place) in bytes.chunks_exact_mut(size_of::<f64>()).enumerate() {
+                place.copy_from_slice(&rate(index).to_ne_bytes());
+            }
+        };
+        PyByteArray::new_with(py, length, |bytes| {
+            if self.0.function_count() == 0 {
+                py.detach(|| fill(bytes));
+            } else {
+                fill(bytes);
+                raised()?;
+            }
+            Ok(())
+        })
     }
 }
 

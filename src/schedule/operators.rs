@@ -3,7 +3,9 @@
 use super::Schedule;
 use super::change::{Above, Clamp, Rebase, Repeat, Reverse, Scale, Shift};
 use super::compose::{Product, Sequence, Sum};
+use super::curve::Curve;
 use super::tree::Node;
+use crate::check::Check;
 use crate::error::Error;
 
 impl Schedule {
@@ -16,7 +18,8 @@ impl Schedule {
     /// # Ok::<(), torchpace::error::Error>(())
     /// ```
     pub fn then(&self, next: &Self, at: Option<f64>) -> Result<Self, Error> {
-        let at = at.map_or_else(|| self.end("then", "at"), Ok)?;
+        let at = at.map_or_else(|| self.end(Sequence::NAME, "at"), Ok)?;
+        Check(Sequence::NAME).positive("at", at)?;
         let (mut parts, mut starts) = match self.node() {
             // A chain stays flat, and says the same: within `at` nothing changes.
             Node::Sequence(Sequence { parts, at: starts }) if starts.last().is_some_and(|last| *last < at) => {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::tch::{Device as Place, Kind, Tensor};
 
 use super::error::Error;
-use super::memory::threads;
+use super::threads::threads;
 use crate::batch::Ready;
 use crate::cuda::device::Stream;
 use crate::cuda::gpu::Gpu;

@@ -157,3 +157,15 @@ impl From<::tch::TchError> for Error {
 pub(super) fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }
+
+impl Error {
+    /// A tensor of a parameter is no plain memory.
+    pub(super) fn not_plain(param: &str, tensor: &'static str, found: String) -> Self {
+        Self::Tensor { name: param.to_owned(), tensor, found, expected: "a dense tensor of the CPU or a CUDA device" }
+    }
+}
+
+/// A parameter in a message of the drivers.
+pub(super) fn place(param: &str) -> String {
+    format!("parameter {param:?}")
+}

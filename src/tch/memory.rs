@@ -2,19 +2,15 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_void};
-use std::sync::OnceLock;
 
 use ::tch::Tensor;
 use torch_sys::C_tensor;
 
 use super::error::first_line;
-use crate::cpu::{Pool, PoolThreads};
 use crate::tensor::{Device, Dtype, View};
 
 unsafe extern "C" {
     fn free(memory: *mut c_void);
-
-    fn torch_parallel_for(begin: i64, end: i64, grain: i64, work: crate::cpu::Piece, argument: *mut c_void) -> i32;
 }
 
 /// What was seen of a tensor: where its elements are.
@@ -132,14 +128,4 @@ pub fn identity(tensor: &Tensor) -> usize {
     let handle: *const C_tensor = tensor.as_ptr();
     // SAFETY: a C++ `at::Tensor` is one pointer, to the tensor's description, which all its handles share.
     unsafe { handle.cast::<usize>().read() }
-}
-
-/// torch's own threads, as many as [`tch::set_num_threads`](::tch::set_num_threads) says.
-pub fn threads() -> PoolThreads<'static> {
-    static POOL: OnceLock<Pool> = OnceLock::new();
-    // SAFETY: of the library this is linked with.
-    let pool = POOL.get_or_init(|| unsafe { Pool::new(torch_parallel_for) });
-    // SAFETY: no argument, no error.
-    let count = unsafe { torch_sys::at_get_num_threads() };
-    PoolThreads::new(Some(pool), usize::try_from(count).unwrap_or(1))
 }

@@ -66,6 +66,11 @@ pub struct Place {
     index: Option<usize>,
 }
 
+/// The options of the group of this number.
+pub fn table(tables: &[Table], group: usize) -> Result<&Table, Error> {
+    tables.get(group).ok_or(Error::UnknownGroup { found: group, count: tables.len() })
+}
+
 impl Table {
     /// The options of a group, checked.
     pub fn new(group: usize, lr: f64, entries: Vec<(&'static str, Value)>) -> Result<Self, Error> {

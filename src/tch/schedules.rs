@@ -1,8 +1,7 @@
 //! Schedules at work on the options of groups.
 
 use super::error::Error;
-use super::optimizer::table;
-use super::options::{Place, Table};
+use super::options::{Place, Table, table};
 use crate::schedule::{Memory, Schedule};
 
 /// All schedules of an optimizer.

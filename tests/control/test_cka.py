@@ -317,3 +317,24 @@ def test_the_docstrings_run(module):
     results = doctest.testmod(module)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_a_record_that_fails_keeps_nothing():
+    """Not even which features were chosen of the layers before the one that fails."""
+    model = nn.Sequential(nn.Linear(2, 6), nn.Linear(6, 3))
+    recorder = CKARecorder(model, ["0", "1"], torch.ones(3, 2), max_features=2)
+    model[1].forward = lambda x: "no tensor"
+    with pytest.raises(TypeError, match="the output of '1' is of type str"):
+        recorder.record(0)
+    del model[1].forward
+    model[0], model[1] = nn.Linear(2, 3), nn.Linear(3, 3)  # fewer than were there to choose from
+    recorder.record(1)
+    assert recorder.steps == [1]
+    assert recorder.matrix("0").shape == (1, 1)
+    assert repr(recorder) == "CKARecorder(layers=['0', '1'], steps=[1], closed=False)"
+
+
+def test_batches_so_far_are_told():
+    cka = MinibatchCKA()
+    cka.update(x := torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), x)
+    assert repr(cka) == "MinibatchCKA(batches=1, value=1)"

@@ -308,14 +308,35 @@ def test_a_run_goes_on_from_its_state():
 
 def test_a_state_that_does_not_fit_changes_nothing():
     bowl = Bowl(4.0)
-    scheduler = CurvatureLR(torch.optim.SGD([bowl.theta], lr=1.0), bowl.loss)
+    optimizer = torch.optim.SGD([bowl.theta], lr=1.0)
+    scheduler = CurvatureLR(optimizer, bowl.loss)
     state = scheduler.state_dict()
-    with pytest.raises(KeyError, match="curvature"):
-        scheduler.load_state_dict({key: value for key, value in state.items() if key != "curvature"})
-    with pytest.raises(ValueError, match="the state is of 2 groups, expected 1"):
-        scheduler.load_state_dict({**state, "base_lrs": [1.0, 1.0]})
-    after = scheduler.state_dict()
-    assert {**after, "total_seconds": 0} == {**state, "total_seconds": 0}
+    theirs = ExponentialLR(torch.optim.SGD([bowl.theta], lr=1.0), 0.5).state_dict()
+    for wrong, error, words in (
+        ({k: v for k, v in state.items() if k != "curvature"}, KeyError, "state_dict has no 'curvature', found only"),
+        (theirs, KeyError, "state_dict has no 'curvature', found only .*'gamma'"),
+        ([], TypeError, "state_dict is of type list, expected a dict"),
+        ({**state, "base_lrs": [1.0, 1.0]}, ValueError, r"state_dict\['base_lrs'\] has 2 entries, expected 1"),
+        ({**state, "_last_lr": []}, ValueError, r"state_dict\['_last_lr'\] has 0 entries, expected 1"),
+        ({**state, "_last_lr": 0.1}, TypeError, r"state_dict\['_last_lr'\] is of type float, expected a list"),
+        ({**state, "last_epoch": -1}, ValueError, r"state_dict\['last_epoch'\] is -1, expected a whole number >= 0"),
+        ({**state, "last_epoch": "3"}, TypeError, r"state_dict\['last_epoch'\] is '3', expected a number"),
+        ({**state, "measurements": 1.5}, ValueError, r"state_dict\['measurements'\] is 1.5, expected a whole number"),
+        (
+            {**state, "base_lrs": [math.nan]},
+            ValueError,
+            r"state_dict\['base_lrs'\]\[0\] is nan, expected a finite number",
+        ),
+        ({**state, "base_lrs": [0.0]}, ValueError, r"initial_lr are \[0.0\], expected one > 0"),
+        ({**state, "curvature": -1.0}, ValueError, r"state_dict\['curvature'\] is -1.0, expected a finite number >= 0"),
+        ({**state, "rate": math.inf}, ValueError, r"state_dict\['rate'\] is inf"),
+        ({**state, "seconds": None}, TypeError, r"state_dict\['seconds'\] is None, expected a number"),
+    ):
+        with pytest.raises(error, match=words):
+            scheduler.load_state_dict(wrong)
+        after = scheduler.state_dict()
+        assert {**after, "total_seconds": 0} == {**state, "total_seconds": 0}
+        assert optimizer.param_groups[0]["lr"] == state["_last_lr"][0]
 
 
 def test_a_measurement_changes_nothing_of_the_training():
@@ -363,13 +384,29 @@ def test_an_error_in_the_loss_leaves_the_step_uncounted():
 
 
 def test_a_curvature_that_is_not_finite_is_a_warning():
-    bowl = Bowl(4.0)
+    """At 0 the second derivative of x^(3/2) is infinite."""
+    bowl, power = Bowl(4.0), 2.0
     optimizer = torch.optim.SGD([bowl.theta], lr=1.0)
-    scheduler = CurvatureLR(optimizer, bowl.loss, safety=0.5, every=1)
+    scheduler = CurvatureLR(optimizer, lambda: 2 * bowl.theta.pow(power).sum(), safety=0.5, every=1)
     optimizer.step()
-    bowl.curvatures *= math.inf
+    power = 1.5
+    with torch.no_grad():
+        bowl.theta.zero_()
     with pytest.warns(UserWarning, match="the curvature is not finite, so the learning rate stays as it is"):
         scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.25])
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_loss_that_is_not_finite_is_an_error_and_the_step_uncounted(bad):
+    bowl, shift = Bowl(4.0), 0.0
+    optimizer = torch.optim.SGD([bowl.theta], lr=1.0)
+    scheduler = CurvatureLR(optimizer, lambda: bowl.loss() + shift, safety=0.5, every=1)
+    optimizer.step()
+    shift, state = bad, scheduler.state_dict()
+    with pytest.raises(RuntimeError, match=f"the loss is not finite: it is {bad}"):
+        scheduler.step()
+    assert {**scheduler.state_dict(), "seconds": 0, "total_seconds": 0} == {**state, "seconds": 0, "total_seconds": 0}
     assert scheduler.get_last_lr() == pytest.approx([0.25])
 
 
@@ -411,7 +448,7 @@ def test_a_group_that_is_added_later():
     scheduler = CurvatureLR(optimizer, lambda: bowl.loss() + other.loss(), safety=0.5, every=1)
     optimizer.step()
     assert scheduler.get_last_lr() == pytest.approx([0.25])
-    optimizer.add_param_group({"params": [other.theta], "lr": 0.5})
+    optimizer.add_param_group({"params": [other.theta], "lr": 0.125})  # half the other's, and stays so
     scheduler.step()
     assert scheduler.get_last_lr() == pytest.approx([0.125, 0.0625])
 
@@ -452,6 +489,21 @@ def test_arguments_out_of_their_range(options, message):
     with pytest.raises(ValueError, match=message):
         CurvatureLR(optimizer, bowl.loss, **options)
     assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+def test_arguments_of_another_type():
+    bowl = Bowl(4.0)
+    optimizer = torch.optim.SGD([bowl.theta], lr=1.0)
+    for loss, options, words in (
+        (3, {}, "loss is of type int, expected a function"),
+        (bowl.loss, {"data": 3}, "data is of type int, expected batches"),
+        (bowl.loss, {"model": 3}, "model is of type int, expected Module"),
+        (bowl.loss, {"warmup": 0.5}, "warmup is of type float, expected a function of the step"),
+        (bowl.loss, {"warmup": lambda step: "1"}, r"warmup\(0\) is '1', expected a number"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            CurvatureLR(optimizer, loss, **options)
+        assert optimizer.param_groups[0]["lr"] == 1.0
 
 
 def test_optimizers_that_have_no_bound():

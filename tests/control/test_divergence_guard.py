@@ -1,8 +1,10 @@
 """The guard takes back steps that diverge, and is not there where none does."""
 
+import itertools
 import json
 import math
 import signal
+import statistics
 from random import Random
 
 import pytest
@@ -437,6 +439,86 @@ def test_the_factor_recovers_after_calm_steps():
     assert [(event.step, event.kind) for event in valley.guard.events] == [(6, "recovered"), (13, "recovered")]
 
 
+def test_after_one_mad_rate_it_is_soon_back():
+    """Once a larger rate was seen to hold, the next follows after a window: 100 + 7 * 10 steps, not 800."""
+    valley = Valley(1.5)
+    rate = valley.optimizer.param_groups[0]["lr"]
+    valley.optimizer.param_groups[0]["lr"] = 384.0
+    valley.guard.step(valley.closure)
+    valley.optimizer.param_groups[0]["lr"] = rate
+    assert valley.guard.lr_factor == 2.0**-8
+    factors = []
+    for _ in range(200):
+        valley.guard.step(valley.closure)
+        factors.append(valley.guard.lr_factor)
+    assert [factors.index(2.0**-power) + 1 for power in range(7, -1, -1)] == [100, 110, 120, 130, 140, 150, 160, 170]
+    assert not valley.guard.recovering
+
+
+def test_after_one_mad_batch_it_is_soon_back():
+    """Whose loss is a thousand times as steep."""
+    valley, steep = Valley(1.5), 1.0
+    valley.function = lambda x: steep * x**2 / 2
+    for step in range(240):
+        steep = 1e3 if step == 30 else 1.0
+        with torch.no_grad():
+            valley.x.copy_(valley.x.sign() * valley.x.abs().clamp(min=1e-3))  # as in noise
+        valley.guard.step(valley.closure)
+        if step == 30:
+            assert valley.guard.lr_factor <= 2.0**-9
+    assert valley.guard.lr_factor == 1.0
+
+
+@pytest.mark.parametrize(("window", "recover_after", "steps"), [(20, 100, 240), (5, 100, 135), (50, 10, 80)])
+def test_by_the_loss_it_is_soon_back_too(window, recover_after, steps):
+    valley = Valley(1.5, guard={"on": "loss", "window": window, "recover_after": recover_after})
+    valley.guard.lr_factor = 2.0**-8
+    for step in range(steps):
+        assert valley.guard.lr_factor < 1, step
+        valley.guard.step(valley.closure)
+    assert valley.guard.lr_factor == 1
+
+
+def test_a_rejection_ends_the_recovery():
+    """The rate is above the bound: it is tried a hundred calm steps after each rejection, and no oftener."""
+    valley = Valley(2.4)
+    kinds = []
+    for step in range(450):
+        before = len(valley.guard.events)
+        valley.guard.step(valley.closure)
+        kinds += [(step, event.kind, event.lr_factor) for event in valley.guard.events[before:]]
+        assert valley.guard.recovering == (kinds != [] and kinds[-1][1] == "recovered" and kinds[-1][2] < 1)
+    rises = [step for step, kind, _ in kinds if kind == "recovered"]
+    assert len(rises) >= 3
+    assert all(later - sooner >= 100 for sooner, later in itertools.pairwise(rises))
+    assert abs(valley.x.item()) < 1e-12
+
+
+def test_what_fails_leaves_the_recovery_as_it_was():
+    valley = Valley(1.5, guard={"max_retries": 1})
+    valley.guard.lr_factor, valley.guard.recovering, valley.guard.calm_steps = 0.25, True, 7
+    closure, calls = valley.closure, []
+
+    def failing():
+        calls.append(1)
+        return closure() * (math.nan if len(calls) > 1 else 1)
+
+    with pytest.raises(DivergenceError):
+        valley.guard.step(failing)
+    assert (valley.guard.lr_factor, valley.guard.recovering, valley.guard.calm_steps) == (0.25, True, 7)
+
+
+def test_it_tells_what_it_has_done():
+    valley = Valley(4.8)
+    for _ in range(3):
+        valley.guard.step(valley.closure)
+    assert repr(valley.guard) == (
+        "DivergenceGuard(SGD, on='gradient', lr_factor=0.25, calm_steps=2, steps=3, evaluations=8, rejections=2, "
+        "events=2)"
+    )
+    assert "on='loss'" in repr(Valley(1.0, guard={"on": "loss"}).guard)
+
+
 def test_state_of_plain_values():
     first = Valley(2.4)
     for _ in range(7):
@@ -452,10 +534,60 @@ def test_state_of_plain_values():
         assert first.x.item() == second.x.item()
     assert first.guard.state_dict() == second.guard.state_dict()
     before = second.guard.state_dict()
-    for missing in ("lr_factor", "past", "events"):
-        with pytest.raises(KeyError, match=missing):
+    for missing in ("lr_factor", "recovering", "past", "events"):
+        with pytest.raises(KeyError, match=f"state_dict has no '{missing}', found only"):
             second.guard.load_state_dict({name: value for name, value in state.items() if name != missing})
     assert second.guard.state_dict() == before
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    valley = Valley(2.4)
+    for _ in range(20):
+        valley.guard.step(valley.closure)
+    before, events = valley.guard.state_dict(), valley.guard.events
+    event = before["events"][0]
+    theirs = lr_scheduler.StepLR(valley.optimizer, 1).state_dict()
+    number = "expected a number > 0, at most 1"
+    for wrong, error, words in (
+        (None, TypeError, "state_dict is of type NoneType, expected a dict"),
+        (theirs, KeyError, r"state_dict has no 'calm_steps', found only \['_get_lr_called_within_step'"),
+        ({"lr_factor": 0.0}, ValueError, rf"state_dict\['lr_factor'\] is 0.0, {number}"),
+        ({"lr_factor": math.nan}, ValueError, rf"state_dict\['lr_factor'\] is nan, {number}"),
+        ({"lr_factor": "1"}, TypeError, r"state_dict\['lr_factor'\] is '1', expected a number"),
+        ({"recovering": 1}, TypeError, r"state_dict\['recovering'\] is 1, expected True or False"),
+        ({"calm_steps": -1}, ValueError, r"state_dict\['calm_steps'\] is -1, expected a whole number >= 0"),
+        ({"steps": 1.5}, ValueError, r"state_dict\['steps'\] is 1.5, expected a whole number >= 0"),
+        ({"evaluations": None}, TypeError, r"state_dict\['evaluations'\] is None, expected a number"),
+        ({"past": 3}, TypeError, r"state_dict\['past'\] is of type int, expected a list"),
+        ({"past": [(1.0,)]}, TypeError, r"state_dict\['past'\]\[0\] is \(1.0,\), expected a loss and a gradient norm"),
+        (
+            {"past": [(1.0, 1.0), (math.nan, 1.0)]},
+            ValueError,
+            r"state_dict\['past'\]\[1\]\[0\] is nan, expected a finite",
+        ),
+        ({"past": [(1.0, -1.0)]}, ValueError, r"state_dict\['past'\]\[0\]\[1\] is -1.0, expected a norm"),
+        ({"events": [3]}, TypeError, r"state_dict\['events'\]\[0\] is of type int, expected a dict"),
+        ({"events": [event, {}]}, KeyError, r"state_dict\['events'\]\[1\] has no 'step', found only"),
+        (
+            {"events": [{**event, "kind": "fun"}]},
+            ValueError,
+            r"state_dict\['events'\]\[0\]\['kind'\] is 'fun', expected one",
+        ),
+        (
+            {"events": [{**event, "loss": None}]},
+            TypeError,
+            r"state_dict\['events'\]\[0\]\['loss'\] is None, expected a number",
+        ),
+        (
+            {"events": [{**event, "lr_factor": 2}]},
+            ValueError,
+            rf"state_dict\['events'\]\[0\]\['lr_factor'\] is 2, {number}",
+        ),
+    ):
+        with pytest.raises(error, match=words):
+            valley.guard.load_state_dict(wrong if wrong is None or wrong is theirs else {**before, **wrong})
+        assert valley.guard.state_dict() == before
+        assert valley.guard.events is events
 
 
 class Batches(Valley):
@@ -552,6 +684,7 @@ def test_bytes_of_the_copies():
         ({"model": 3}, TypeError, "model holds a int, expected Module"),
         ({"scheduler": 3}, TypeError, "scheduler holds a int, expected LRScheduler"),
         ({"scaler": 3}, TypeError, "scaler holds a int, expected GradScaler"),
+        ({"generators": 3}, TypeError, "generators holds a int, expected Generator"),
     ],
 )
 def test_bad_arguments(options, error, message):
@@ -565,6 +698,13 @@ def test_other_wrong_things():
         DivergenceGuard(3)
     with pytest.raises(TypeError, match="optimizer is an LBFGS, which evaluates by itself"):
         DivergenceGuard(torch.optim.LBFGS([torch.nn.Parameter(torch.ones(1))]))
+
+    class Asks(torch.optim.SGD):
+        def step(self, closure):
+            return super().step(closure)
+
+    with pytest.raises(TypeError, match="optimizer is a Asks, whose step needs a closure: expected one without"):
+        DivergenceGuard(Asks([torch.nn.Parameter(torch.ones(1))]))
     valley = Valley(0.1)
     with pytest.raises(TypeError, match="closure returned NoneType, expected the loss, one number"):
         valley.guard.step(lambda: None)
@@ -572,36 +712,39 @@ def test_other_wrong_things():
         valley.guard.step(lambda: torch.ones(2))
 
 
-@pytest.mark.parametrize("on", ["gradient", "loss"])
-@pytest.mark.parametrize(("name", "rate"), [("SGD", 3.0), ("RMSprop", 0.1)])
+@pytest.mark.parametrize(
+    ("name", "rate", "on"), [("SGD", 3.0, "gradient"), ("RMSprop", 0.3, "gradient"), ("RMSprop", 0.3, "loss")]
+)
 def test_a_network_that_diverges_without_it(name, rate, on):
-    """Seen, plain against "gradient" and "loss": SGD 2.38, 0.23, 0.03; RMSprop 1.50, 0.057, 0.032."""
+    """One run is chance: the medians of five."""
+    plain, guarded = ([digits_loss(name, rate, how, seed) for seed in range(5)] for how in (None, on))
+    assert statistics.median(plain) > 1
+    assert statistics.median(guarded) < 0.5
+
+
+def digits_loss(name, rate, on, seed):
+    """The loss on all digits after five epochs."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     inputs, targets = torch.tensor(digits.data, dtype=torch.float32) / 16, torch.tensor(digits.target)
-    entropy = torch.nn.functional.cross_entropy
-    losses = []
-    for guarded in (False, True):
-        torch.manual_seed(0)
-        linear = torch.nn.Linear
-        layers = [linear(64, 64), torch.nn.BatchNorm1d(64), torch.nn.ReLU(), torch.nn.Dropout(0.1)]
-        model = torch.nn.Sequential(*layers, linear(64, 64), torch.nn.ReLU(), linear(64, 10))
-        optimizer = getattr(torchpace.optim, name)(model.parameters(), lr=rate)
-        stepper = DivergenceGuard(optimizer, model=model, on=on) if guarded else optimizer
-        order = torch.Generator().manual_seed(1)
-        for _ in range(8):
-            for batch in torch.randperm(len(inputs), generator=order).split(32):
+    torch.manual_seed(seed)
+    linear, entropy = torch.nn.Linear, torch.nn.functional.cross_entropy
+    layers = [linear(64, 64), torch.nn.ReLU(), torch.nn.Dropout(0.1), linear(64, 64), torch.nn.ReLU(), linear(64, 10)]
+    model = torch.nn.Sequential(*layers)
+    optimizer = getattr(torchpace.optim, name)(model.parameters(), lr=rate)
+    stepper = DivergenceGuard(optimizer, model=model, on=on) if on else optimizer
+    order = torch.Generator().manual_seed(seed + 1)
+    for _ in range(5):
+        for batch in torch.randperm(len(inputs), generator=order).split(32):
 
-                def closure(batch=batch, model=model, optimizer=optimizer):
-                    optimizer.zero_grad()
-                    loss = entropy(model(inputs[batch]), targets[batch])
-                    loss.backward()
-                    return loss
+            def closure(batch=batch):
+                optimizer.zero_grad()
+                loss = entropy(model(inputs[batch]), targets[batch])
+                loss.backward()
+                return loss
 
-                stepper.step(closure)
-        model.eval()
-        with torch.no_grad():
-            losses.append(entropy(model(inputs), targets).item())
-    assert losses[0] > 1
-    assert losses[1] < 0.5
+            stepper.step(closure)
+    model.eval()
+    with torch.no_grad():
+        return entropy(model(inputs), targets).item()

@@ -15,6 +15,7 @@ from torchpace.control._sketch import Sketch
 from torchpace.gallery import labelled
 
 PER_KIND = 3
+TWICE = torch.ones(3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -238,13 +239,45 @@ def test_a_state_dict_of_another_monitor():
     monitor = Monitor([torch.zeros(40)], window=16, width=16)
     with pytest.raises(ValueError, match=r"window, width and seed \[50, 1024, 0\], expected \[16, 16, 0\]"):
         monitor.load_state_dict(Monitor([torch.zeros(40)]).state_dict())
-    other = Monitor([torch.zeros(10)], window=16, width=16)
+    small = torch.zeros(10, requires_grad=True)
+    small.grad = torch.ones(10)
+    other = Monitor([small], window=16, width=16)
     other.observe(1.0)
     with pytest.raises(ValueError, match="the state's last has 10 numbers, expected 16: it is of other parameters"):
         monitor.load_state_dict(other.state_dict())
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="state_dict has no 'before', found only"):
         monitor.load_state_dict({})
     assert monitor.verdict == "unknown"
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    monitor = Monitor([weight], window=16, width=16)
+    quadratic_run(monitor, weight, 0.1, 21)
+    good, signs, shown = monitor.state_dict(), monitor.signs, str(monitor.state_dict())
+    for wrong, error, words in (
+        (3, TypeError, "state_dict is of type int, expected a dict"),
+        ({**good, "count": -1}, ValueError, r"state_dict\['count'\] is -1, expected a whole number >= 0"),
+        ({**good, "count": 15}, ValueError, r"state_dict\['losses'\] has 16 entries, expected 15"),
+        ({**good, "losses": [1.0]}, ValueError, r"state_dict\['losses'\] has 1 entries, expected 16"),
+        ({**good, "squares": good["squares"][1:]}, ValueError, r"state_dict\['squares'\] has 15 entries, expected 16"),
+        ({**good, "products": ["1"] * 16}, TypeError, r"state_dict\['products'\]\[0\] is '1', expected a number"),
+        ({**good, "squares": [-1.0] * 16}, ValueError, r"state_dict\['squares'\]\[0\] is -1.0, expected a number >= 0"),
+        ({**good, "last": None}, TypeError, r"state_dict\['last'\] is of type NoneType, expected a tensor"),
+        ({**good, "before": [1.0]}, TypeError, r"state_dict\['before'\] is of type list, expected a tensor"),
+        ({**good, "sum": torch.ones(4)}, ValueError, "the state's sum has 4 numbers, expected 3"),
+        ({**good, "count": 24}, TypeError, r"state_dict\['sum'\] is of type Tensor, expected None at this count"),
+        ({**good, "greatest": -1.0}, ValueError, r"state_dict\['greatest'\] is -1.0, expected a number >= 0"),
+        ({**good, "product": None}, TypeError, r"state_dict\['product'\] is None, expected a number"),
+        ({**good, "setup": 3}, TypeError, r"state_dict\['setup'\] is of type int, expected a list"),
+        ({**good, "setup": [16, 16, 1]}, ValueError, "the state is of window, width and seed"),
+    ):
+        with pytest.raises(error, match=words):
+            monitor.load_state_dict(wrong)
+        assert (str(monitor.state_dict()), monitor.signs) == (shown, signs)
+    # What is not finite was seen so.
+    monitor.load_state_dict({**good, "losses": [math.nan] * 16})
+    assert monitor.verdict == "diverged"
 
 
 @pytest.mark.parametrize(
@@ -252,6 +285,19 @@ def test_a_state_dict_of_another_monitor():
     [
         ([], {}, ValueError, "params is empty"),
         ([1.0], {}, TypeError, r"params\[0\] is of type float, expected a tensor"),
+        (
+            torch.ones(3, 2),
+            {},
+            TypeError,
+            "params is of type Tensor, expected a module, or tensors, named tensors or gr",
+        ),
+        (torch.nn.Parameter(torch.ones(3)), {}, TypeError, "params is of type Parameter, expected a module"),
+        ({"a": torch.ones(3)}, {}, TypeError, "params is of type dict, expected a module"),
+        ([{"params": [1.0]}], {}, TypeError, r"params\[0\]\['params'\]\[0\] is of type float, expected a tensor"),
+        ([("a", 1.0)], {}, TypeError, r"params\[0\] \(a\) is of type float, expected a tensor"),
+        ([torch.ones(3).int()], {}, ValueError, r"params\[0\] is torch.int32, expected a floating-point"),
+        ([TWICE, TWICE], {}, ValueError, r"params\[1\] is params\[0\] again, expected each parameter once"),
+        (torch.nn.ReLU(), {}, ValueError, "params is empty"),
         ([torch.ones(1)], {"window": 15}, ValueError, "window is 15, expected an even number, at least 16"),
         ([torch.ones(1)], {"window": 17}, ValueError, "window is 17"),
         ([torch.ones(1)], {"grad_tol": -1.0}, ValueError, "grad_tol is -1.0, expected a finite number >= 0"),
@@ -262,6 +308,51 @@ def test_a_state_dict_of_another_monitor():
 def test_arguments(params, options, error, words):
     with pytest.raises(error, match=words):
         Monitor(params, **options)
+
+
+def test_no_gradient_at_all_is_no_critical_point():
+    """As after zero_grad: nothing was seen, so nothing can be told."""
+    model = torch.nn.Linear(3, 2)
+    monitor, optimizer = Monitor(model, window=16), optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(16):
+        loss = model(torch.ones(4, 3)).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with pytest.raises(RuntimeError, match="no parameter has a gradient: call observe after backward and before"):
+            monitor.observe(loss)
+    assert monitor.verdict == "unknown"
+    # One is enough.
+    model.bias.grad = torch.ones(2)
+    monitor.observe(1.0)
+    assert monitor.state_dict()["count"] == 1
+
+
+def test_parameters_in_every_form():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    model(torch.ones(4, 3)).sum().backward()
+    halves = [{"params": model[0].parameters()}, {"params": list(model[1].named_parameters()), "lr": 3.0}]
+    states = []
+    for params in (
+        model,
+        model.parameters(),
+        model.named_parameters(),
+        halves,
+        optim.SGD(model.parameters(), lr=1.0).param_groups,
+    ):
+        monitor = Monitor(params)
+        monitor.observe(1.0)
+        states.append(str(monitor.state_dict()))
+        assert "4 parameters" in repr(monitor)
+    assert len(set(states)) == 1
+
+
+def test_it_tells_what_it_has_seen():
+    weight = torch.nn.Parameter(torch.ones(3))
+    monitor = Monitor([weight], window=16)
+    assert repr(monitor) == "Monitor(1 parameters, window=16, seen=0, verdict='unknown')"
+    quadratic_run(monitor, weight, 0.1, 20)
+    assert repr(monitor) == "Monitor(1 parameters, window=16, seen=20, verdict='progress')"
 
 
 def test_what_cannot_be_observed():

@@ -1,6 +1,7 @@
 """The range test finds a good rate, and leaves everything as it was."""
 
 import math
+import random
 import sys
 
 import matplotlib
@@ -372,3 +373,199 @@ def test_on_digits_the_suggested_rate_and_the_cycle_are_near_the_best():
     print(means)
     assert (means < [2.0, 1.5]).all()
     assert (np.max(factors, axis=0) < [7.5, 3.6]).all()
+
+
+def test_a_plot_stays_readable_after_an_explosion():
+    exploded = [1.0, 1.0, 0.8, 0.3, 0.2, 1e30]
+    for found in (made(exploded), made([1.0, 0.9, 0.8, 0.1], exploded), made([1.0, 5.0, 1e9])):
+        for axes in (found.plot(), found.plot(ax=pyplot.subplots()[1])):
+            low, high = axes.get_ylim()
+            assert high <= 2.5
+            assert -0.2 <= low <= min(map(min, found.losses))
+    # What is drawn on, and what did not explode, is not cut.
+    axes = pyplot.subplots()[1]
+    axes.plot([1.0], [1e4])
+    assert made(exploded).plot(ax=axes).get_ylim()[1] > 1e29
+    assert made([1.0, 0.9, 0.2, 1.7]).plot().get_ylim()[1] > 1.7
+    assert RangeTest([], [], []).plot().get_ylim() == (0, 1)
+
+
+def test_a_result_tells_what_it_found():
+    text = repr(made([1.0, 1.0, 0.8, 0.3, 0.2, 9.0]))
+    assert text == ("RangeTest(1 x 6 rates from 0.0001 to 10, suggestion=0.167, spread=None, range=(0.01, 0.333))")
+    assert len(repr(run(Training(maker("SGD")), steps=100))) < 200
+    assert "suggestion=None" in repr(made([1.0, 2.0, 9.0]))
+
+
+def test_an_optimizer_of_another_model_is_an_error():
+    """The losses would be those of a model at rest."""
+    training, other = Training(maker("SGD")), Training(maker("SGD"))
+    state, theirs = training.written(), other.written()
+    with pytest.raises(ValueError, match="optimizer has none of the parameters of model, expected at least one"):
+        lr_range_test(training.model, other.optimizer, square, batches())
+    # The loss of another model than the one given.
+    with pytest.raises(RuntimeError, match="the loss depends on none of the optimizer's parameters"):
+        run(training, loss=lambda model, batch: square(other.model, batch))
+    assert training.written() == state
+    other.optimizer.zero_grad()
+    assert other.written()[3:] == theirs[3:]
+
+
+class CountingLoader:
+    """No DataLoader; counts its epochs, which decide on the order, and has generators of its own."""
+
+    def __init__(self):
+        self.epoch, self.order = 0, list(range(7))
+        self.torchs, self.pythons = torch.Generator().manual_seed(3), random.Random(3)
+        self.numpys, self.array = np.random.default_rng(3), np.arange(7)
+        self.batches = batches()
+
+    def __iter__(self):
+        self.epoch += 1
+        self.pythons.shuffle(self.order)
+        self.numpys.shuffle(self.array)
+        for at in torch.randperm(7, generator=self.torchs):
+            yield self.batches[self.array[self.order[at]]] + self.epoch
+
+
+class Around:
+    """As Fabric's: a loader around another, no DataLoader, that tells samplers the epoch."""
+
+    def __init__(self, inner):
+        self.__dict__.update(vars(inner))
+        self._dataloader, self._calls = inner, 0
+
+    def __iter__(self):
+        self._calls += 1
+        if hasattr(self._dataloader.sampler, "set_epoch"):
+            self._dataloader.sampler.set_epoch(self._calls)
+        yield from self._dataloader
+
+
+class Seeded(torch.utils.data.Sampler):
+    """As accelerate's: its epoch and its seed decide on the order; it counts epochs itself."""
+
+    def __init__(self, count, counts=True):
+        self.count, self.counts, self.epoch, self.generator = count, counts, 0, None
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        if self.generator is None:
+            self.generator = torch.Generator()
+        self.generator.manual_seed(42 + self.epoch)
+        yield from torch.randperm(self.count, generator=self.generator).tolist()
+        if self.counts:
+            self.epoch += 1
+
+
+class Streamed(torch.utils.data.IterableDataset):
+    """A stream that goes on where it was."""
+
+    def __init__(self, *shape):
+        self.shape, self.at, self.generator = shape, 0, torch.Generator().manual_seed(4)
+
+    def __iter__(self):
+        for _ in range(7):
+            self.at += 1
+            yield torch.randn(self.shape, generator=self.generator) + self.at
+
+
+def loaders():
+    data = TensorDataset(torch.cat(batches()))
+    batched = torch.utils.data.BatchSampler
+    return {
+        "counts epochs itself": CountingLoader(),
+        "around a loader": Around(DataLoader(data, 8, shuffle=True, generator=torch.Generator().manual_seed(1))),
+        "around a seeded sampler": Around(DataLoader(data, 8, sampler=Seeded(56, counts=False))),
+        "a seeded sampler": DataLoader(data, 8, sampler=Seeded(56)),
+        "in a batch sampler": DataLoader(data, batch_sampler=batched(Seeded(56), 8, drop_last=False)),
+        "around two": Around(Around(DataLoader(data, 8, sampler=Seeded(56)))),
+        "a stream": DataLoader(Streamed(5), batch_size=4),
+        "a stream itself": Streamed(8, 5),
+        "the global generator": DataLoader(data, 8, shuffle=True),
+    }
+
+
+@pytest.mark.parametrize("name", loaders())
+@pytest.mark.parametrize("when", ["before", "within", "between"])
+def test_later_batches_are_those_without_a_test(name, when):
+    """Whatever the loader is, and whenever the test is made."""
+
+    def epochs(tests):
+        torch.manual_seed(7)
+        training, data, seen = Training(maker("SGD")), loaders()[name], []
+
+        def test(now):
+            if tests and now == when:
+                run(training, data, repeats=2, steps=10)
+                run(training, data, steps=3)  # stops within an epoch
+
+        test("before")
+        for epoch in range(3):
+            for number, batch in enumerate(data):
+                seen.append((batch[0] if isinstance(batch, list) else batch).tolist())
+                if epoch == 1 and number == 2:
+                    test("within")
+            if epoch == 1:
+                test("between")
+        return seen
+
+    expected = epochs(False)
+    assert len({str(batch) for batch in expected}) == len(expected)  # no order comes again
+    assert epochs(True) == expected
+
+
+@pytest.mark.parametrize("name", loaders())
+def test_what_a_loader_holds_is_put_back_after_an_error(name):
+    data = loaders()[name]
+    inner = getattr(data, "_dataloader", data)
+    sampler = getattr(inner, "sampler", None)
+
+    def held():
+        numbers = [getattr(one, name, None) for one in (data, inner, sampler) for name in ("epoch", "_calls", "at")]
+        generators = [getattr(one, name, None) for one in (data, inner, sampler) for name in ("generator", "torchs")]
+        return numbers, [None if one is None else one.get_state().tolist() for one in generators]
+
+    before = held()
+    with pytest.raises(RuntimeError, match="from the loss"):
+        run(Training(maker("SGD")), data, loss=failing_after(9))
+    assert held() == before
+
+
+def failing_after(count):
+    calls = []
+
+    def loss(model, batch):
+        calls.append(1)
+        if len(calls) > count:
+            raise RuntimeError("from the loss")
+        return square(model, batch)
+
+    return loss
+
+
+def test_a_dataset_is_looked_at_from_outside():
+    """It may be large: neither copied nor gone through."""
+
+    class Large(torch.utils.data.Dataset):
+        def __init__(self):
+            self.cache, self.reads, self.array = {}, 0, np.zeros(3)
+
+        def __len__(self):
+            return 56
+
+        def __getitem__(self, index):
+            self.reads += 1
+            self.cache[index] = self.array[0] = index
+            return torch.ones(5)
+
+    data = Large()
+    run(Training(maker("SGD")), DataLoader(data, batch_size=8))
+    assert data.reads == 0
+    assert len(data.cache) == 56
+    assert data.array[0] != 0

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from torchpace import optim
-from torchpace.control import Sharpness, sharpness
+from torchpace.control import CurvatureLR, Sharpness, sharpness
 from torchpace.control._hessian import Hessian
 from torchpace.control._untouched import Untouched
 
@@ -519,6 +519,12 @@ def test_arguments_out_of_their_range(options, message):
 
 def test_losses_and_parameters_that_are_none():
     theta = vector([1.0, 2.0])
+    with pytest.raises(TypeError, match="loss is of type Tensor, expected a function"):
+        sharpness(theta.sum(), [theta])
+    with pytest.raises(TypeError, match="model is of type list, expected Module"):
+        sharpness(lambda: theta.sum(), [theta], model=[theta])
+    with pytest.raises(TypeError, match="data is of type int, expected batches"):
+        sharpness(lambda: theta.sum(), [theta], data=3)
     with pytest.raises(TypeError, match="loss returned float, expected a tensor of one element"):
         sharpness(lambda: 1.0, [theta])
     with pytest.raises(ValueError, match=r"loss returned shape \[2\], torch.float64, expected"):
@@ -529,7 +535,7 @@ def test_losses_and_parameters_that_are_none():
         sharpness(lambda: theta.sum(), [vector([1.0])])
     with pytest.raises(ValueError, match=r"params\[1\] is params\[0\] again"):
         sharpness(lambda: theta.sum(), [theta, theta])
-    with pytest.raises(TypeError, match=r"params\[0\] is str"):
+    with pytest.raises(TypeError, match=r"params\[0\] is of type str, expected a tensor"):
         sharpness(lambda: theta.sum(), ["theta"])
     with pytest.raises(ValueError, match=r"params\[0\] is torch.int64"):
         sharpness(lambda: theta.sum(), [torch.ones(2, dtype=torch.int64)])
@@ -546,3 +552,199 @@ def test_the_result_is_frozen():
     assert found.eigenvectors is None
     with pytest.raises(AttributeError):
         found.converged = False
+
+
+# What a number cannot be trusted with.
+
+
+class Hides(torch.autograd.Function):
+    """As reversible networks: recomputes, and calls ``backward``."""
+
+    @staticmethod
+    def forward(ctx, x, module):
+        ctx.module = module
+        ctx.save_for_backward(x)
+        return module(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            output = ctx.module(x)
+        output.backward(grad)
+        return x.grad, None
+
+
+class HidesMore(Hides):
+    """The same by a function of its own, which its code does not show."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        return recompute(ctx, grad)
+
+
+def recompute(ctx, grad):
+    return Hides.backward(ctx, grad)
+
+
+class Leaves(torch.autograd.Function):
+    """Leaves its backward pass to another function's, which hides nothing."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return Twice.backward(ctx, grad)
+
+
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return 2 * grad * x
+
+
+@pytest.mark.parametrize("method", ["auto", "exact", "difference"])
+@pytest.mark.parametrize("before", [True, False], ids=["parameters before", "an input that requires a gradient"])
+@pytest.mark.parametrize("how", ["checkpoint", "in segments", "custom"])
+def test_functions_that_hide_parameters_are_an_error(how, before, method):
+    """The inner layer's curvature would be taken for 0."""
+    torch.manual_seed(0)
+    inner = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh()).double()
+    ends = torch.nn.ModuleList([torch.nn.Linear(3, 3), torch.nn.Linear(3, 1)]).double()
+    model = torch.nn.ModuleList([inner, ends])
+    inputs = torch.randn(8, 3, dtype=torch.float64).requires_grad_(not before)
+
+    def loss(hides):
+        x = ends[0](inputs) if before else inputs
+        if not hides:
+            x = inner(x)
+        elif how == "checkpoint":
+            x = torch.utils.checkpoint.checkpoint(inner, x, use_reentrant=True)
+        elif how == "in segments":
+            x = torch.utils.checkpoint.checkpoint_sequential(inner, 2, x, use_reentrant=True)
+        else:
+            x = Hides.apply(x, inner)
+        return ends[1](x).square().mean()
+
+    params = [*inner.parameters(), *ends[1].parameters(), *(ends[0].parameters() if before else [])]
+    with untouched(model), pytest.raises(RuntimeError, match=r"hides parameters from torch\.autograd\.grad"):
+        sharpness(lambda: loss(True), params, method=method)
+    optimizer = torch.optim.SGD(params, lr=0.1)
+    with untouched(model), pytest.raises(RuntimeError, match=r"hides parameters from torch\.autograd\.grad"):
+        CurvatureLR(optimizer, lambda: loss(True))
+    found = sharpness(lambda: loss(False), params).value
+    assert CurvatureLR(optimizer, lambda: loss(False), safety=0.5, tol=1e-3).get_last_lr() == pytest.approx([1 / found])
+    # Without reentry, nothing is hidden.
+    again = torch.utils.checkpoint.checkpoint
+
+    def other():
+        x = ends[0](inputs) if before else inputs
+        return ends[1](again(inner, x, use_reentrant=False)).square().mean()
+
+    if method != "exact":
+        assert sharpness(other, params, method="difference").value == pytest.approx(found, rel=1e-3)
+
+
+def test_what_adds_to_gradients_unseen_is_an_error():
+    torch.manual_seed(0)
+    model = torch.nn.ModuleList([torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)])
+    inputs = torch.randn(8, 3)
+    model[0](inputs).sum().backward()
+    with untouched(model), pytest.raises(RuntimeError, match="calls backward, which hides"):
+        sharpness(lambda: HidesMore.apply(model[0](inputs), model[1]).square().mean(), model, method="difference")
+
+    def calls():
+        model[0](inputs).square().mean().backward()
+        return model[1](inputs).square().mean()
+
+    with untouched(model), pytest.raises(RuntimeError, match="calls backward, which hides"):
+        sharpness(calls, model)
+
+
+def test_a_function_may_leave_its_backward_pass_to_another():
+    theta = vector([1.0, 2.0])
+    assert sharpness(lambda: 3 * Leaves.apply(theta).sum(), [theta]).value == pytest.approx(6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("method", ["exact", "difference"])
+@pytest.mark.parametrize("solver", ["lanczos", "power"])
+def test_a_loss_that_is_not_finite_is_an_error(bad, method, solver):
+    """Its derivatives may well be finite."""
+    theta = vector([1.0, 2.0])
+
+    def loss(shift=bad):
+        return theta.square().sum() + shift
+
+    with pytest.raises(RuntimeError, match=f"the loss is not finite: it is {bad}"):
+        sharpness(loss, [theta], method=method, solver=solver)
+    with pytest.raises(RuntimeError, match=f"the loss is not finite: it is {bad}"):
+        sharpness(loss, [theta], method=method, solver=solver, data=[0.0, bad])
+
+
+def test_parameters_in_every_form():
+    model = Small()
+    expected = sharpness(model.loss, model)
+    groups = [{"params": model.first.parameters()}, {"params": list(model.last.named_parameters()), "lr": 3.0}]
+    for params in (
+        model.parameters(),
+        model.named_parameters(),
+        list(model.named_parameters()),
+        groups,
+        torch.optim.SGD(model.parameters(), lr=1).param_groups,
+    ):
+        assert sharpness(model.loss, params) == expected
+    alone = [{"params": model.last.bias}]
+    assert sharpness(model.loss, alone) == sharpness(model.loss, [model.last.bias])
+    for wrong, what in (
+        (model.first.weight, "Parameter"),
+        (torch.ones(3, 2), "Tensor"),
+        ({"a": model.first.weight}, "dict"),
+        ("weights", "str"),
+        (3, "int"),
+    ):
+        with pytest.raises(TypeError, match=f"params is of type {what}, expected a module, or tensors"):
+            sharpness(model.loss, wrong)
+    with pytest.raises(TypeError, match=r"params\[1\]\['params'\]\[0\] is of type float, expected a tensor"):
+        sharpness(model.loss, [groups[0], {"params": [1.0]}])
+    with pytest.raises(ValueError, match=r"params\[1\] \(b\) is params\[0\] \(a\) again"):
+        sharpness(model.loss, [("a", model.first.weight), ("b", model.first.weight)])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_reading_batches_changes_no_later_ones(own):
+    """Of a loader with a generator of its own, or the global one; here and in a scheduler."""
+
+    def epochs(measures):
+        torch.manual_seed(1)
+        theta = torch.nn.Parameter(torch.ones(2))
+        data = torch.utils.data.DataLoader(
+            torch.arange(8.0), batch_size=2, shuffle=True, generator=torch.Generator().manual_seed(2) if own else None
+        )
+        optimizer = torch.optim.SGD([theta], lr=0.1)
+
+        def loss(batch):
+            return (batch.mean() * theta).square().sum()
+
+        scheduler = CurvatureLR(optimizer, loss, data, every=1, max_lr=0.1, min_lr=0.1) if measures else None
+        seen = []
+        for _ in range(2):
+            for batch in data:
+                seen.append(batch.tolist())
+                optimizer.step()
+                if measures:
+                    scheduler.step()
+                    sharpness(loss, [theta], data=data)
+        return seen
+
+    assert epochs(True) == epochs(False)

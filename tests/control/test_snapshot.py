@@ -433,5 +433,63 @@ def test_errors():
         Snapshot((), torch.nn.Linear(1, 1))
     with pytest.raises(TypeError, match="schedulers holds a SGD, expected LRScheduler"):
         Snapshot((), (), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]))
+    weight = torch.nn.Parameter(torch.ones(1))
+    scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([weight]), 1)
+    with pytest.raises(TypeError, match="schedulers holds a int, expected LRScheduler"):
+        Snapshot((), (), [scheduler, 3])
     with pytest.raises(TypeError, match="scalers holds a int, expected GradScaler"):
         Snapshot(scalers=3)
+    for wrong in (3, [3]):
+        with pytest.raises(TypeError, match="generators holds a int, expected Generator"):
+            Snapshot(generators=wrong)
+    assert "generators=1" in repr(Snapshot(generators=torch.Generator()))
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else_from_it():
+    """An array that is read-only now: its error comes when all else is done."""
+    training = Training(MAKERS["torchpace.optim Adam"], "ExponentialLR", scaler=True)
+    training.step()
+    array = np.ones(2)
+    training.optimizer.memory = array
+    snapshot = training.snapshot().take()
+    state, objects = training.written(), training.objects()
+    training.step()
+    array[:] = 7
+    array.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        snapshot.restore()
+    assert (training.written(), training.objects()) == (state, objects)
+    array.setflags(write=True)
+    snapshot.restore()
+    assert array.tolist() == [1, 1]
+
+
+def test_what_is_met_on_a_longer_way_first_is_looked_into():
+    """However deep it is elsewhere."""
+
+    class Memory:
+        def __init__(self, **entries):
+            self.__dict__.update(entries)
+
+    deep = Memory(count=1)
+    far = deep
+    for _ in range(6):
+        far = Memory(inner=far)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    inner = Memory(value=Memory(items=[1]))
+    optimizer.state[weight].update(far=Memory(far=far, side=inner), near=deep, inner=inner)
+    snapshot = Snapshot((), optimizer).take()
+    deep.count = 2
+    inner.value.items.append(2)
+    snapshot.restore()
+    assert (deep.count, inner.value.items) == (1, [1])
+
+
+def test_it_tells_what_it_is_of():
+    training = Training(MAKERS["torchpace.optim SGD"], "ExponentialLR", scaler=True)
+    snapshot = training.snapshot()
+    assert repr(snapshot) == "Snapshot(modules=1, optimizers=1, schedulers=1, scalers=1, taken=False, nbytes=0)"
+    snapshot.take()
+    assert repr(snapshot).endswith(f"taken=True, nbytes={snapshot.nbytes})")
+    assert repr(Snapshot()) == "Snapshot(taken=False, nbytes=0)"

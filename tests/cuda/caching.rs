@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use torchpace::cuda::cache::{Cache, Key};
-use torchpace::cuda::nvrtc::Target;
+use torchpace::cuda::device::Target;
 use torchpace::error::Error;
 
 /// A folder for this test alone, not there yet.

@@ -3,7 +3,8 @@
 use std::env;
 
 use torchpace::cuda::cache::{Cache, Key};
-use torchpace::cuda::nvrtc::{Nvrtc, Target};
+use torchpace::cuda::device::Target;
+use torchpace::cuda::nvrtc::Nvrtc;
 use torchpace::cuda::source::{Counts, Kernel, Variant, chunks, fold, norm, write};
 use torchpace::error::Error;
 use torchpace::tensor::Dtype;

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use torchpace::cuda::cache::Cache;
-use torchpace::cuda::device::{Compile, Device, Function, Stream};
+use torchpace::cuda::device::{Compile, Device, Function, Stream, Target};
 use torchpace::cuda::gpu::Gpu;
-use torchpace::cuda::nvrtc::Target;
 use torchpace::cuda::source::Kernel;
 use torchpace::error::Error;
 

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use torchpace::cuda::cache::{Cache, Key};
-use torchpace::cuda::device::{Compile, Device, Function, Stream};
+use torchpace::cuda::device::{Compile, Device, Function, Stream, Target};
 use torchpace::cuda::gpu::Gpu;
-use torchpace::cuda::nvrtc::Target;
 use torchpace::cuda::source::Kernel;
 use torchpace::error::Error;
 

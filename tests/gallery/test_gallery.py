@@ -1,10 +1,12 @@
 """The gallery: every script at reduced size, the command, the index, and what a failing check does."""
 
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from torchpace.gallery import __main__ as command
@@ -28,6 +30,62 @@ def test_every_script_passes_its_checks_and_draws(name, tmp_path, capsys):
         assert axis.get_title() or axis.get_ylabel()
     assert any(axis.get_xlabel() for axis in page.figure.axes)
     assert any(axis.get_title() for axis in page.figure.axes)
+    assert covered(page.figure) == []
+
+
+def covered(figure):
+    """The lines that run beneath a legend, or beneath a text that stands on its own."""
+    figure.canvas.draw()
+    found = []
+    for axis in figure.axes:
+        boxes = [text.get_window_extent() for text in axis.texts if text.get_bbox_patch() is None]
+        boxes += [] if axis.get_legend() is None else [axis.get_legend().get_window_extent()]
+        for line in [line for other in figure.axes if same_place(axis, other) for line in other.get_lines()]:
+            points = line.get_transform().transform(np.column_stack(line.get_data()).astype(float))
+            for start, end in itertools.pairwise(points):
+                way = start + (end - start) * np.linspace(0, 1, 20)[:, None]
+                if any(box.contains(*point) for box in boxes for point in way):
+                    found.append((axis.get_title(), line.get_label()))
+                    break
+    return found
+
+
+def same_place(axis, other):
+    return axis.bbox.bounds == other.bbox.bounds
+
+
+def test_what_lies_beneath_a_legend_is_seen():
+    for loc, expected in (("lower right", [("", "falls")]), ("upper right", [])):
+        axis = Page("a").one_axes()
+        axis.plot([0, 1], [1, 0], label="falls")
+        axis.legend(loc=loc)
+        assert covered(axis.figure) == expected
+
+
+def test_figures_draw_all_that_they_tell_of(tmp_path):
+    """All steps of a race, and all rates of a table."""
+    page = _run.run("narrow_valley", tmp_path, quick=True)
+    for axis in page.figure.axes:
+        (path,) = axis.get_lines()
+        steps = int(re.search(r"(\d+) steps", axis.get_title())[1])
+        assert len(path.get_xdata()) == steps + 1
+        assert np.hypot(path.get_xdata()[-1], path.get_ydata()[-1]) < 2e-3
+    page = _run.run("double_well", tmp_path, quick=True)
+    names = [text.get_text().partition(":")[0] for text in page.figure.axes[1].texts]
+    assert names == [line.partition("  ")[0] for line in page.lines[2:]]
+    assert len(names) == 7
+
+
+@pytest.mark.parametrize("name", ["clipping", "curvature_rate", "divergence_guard", "resonance"])
+def test_no_floor_is_drawn_that_is_none(name, tmp_path):
+    """On a logarithmic scale a curve that falls goes on falling; one that is cut is cut where the axis says so."""
+    page = _run.run(name, tmp_path, quick=True)
+    for axis in page.figure.axes:
+        for line in axis.get_lines():
+            values = np.asarray(line.get_ydata(), dtype=float)
+            if axis.get_yscale() == "log" and len(values) > 20:
+                flat = (values[1:] == values[:-1]) & (values[1:] > 0)
+                assert not flat.any() or f"cut at {values[1:][flat].max():.0e}".replace("+0", "") in axis.get_ylabel()
 
 
 def test_the_names_are_those_of_the_scripts():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import cases
 from cases import OURS, TORCHS
 from torchpace import _native
+from trees import BEGINS_IN_TURN, plain
 
 each = pytest.mark.parametrize("schedule", cases.SCHEDULERS, ids=str)
 
@@ -26,15 +27,6 @@ def pair(schedule, **options):
         (schedule.make(library, optimizer), optimizer)
         for library, optimizer in zip((OURS, TORCHS), optimizers, strict=True)
     ]
-
-
-def plain(state):
-    """A state_dict in which schedulers of both libraries are alike."""
-    if isinstance(state, dict):
-        return {key: plain(value) for key, value in state.items() if key != "_scale_fn_ref"}
-    if isinstance(state, list | tuple):
-        return [plain(value) for value in state]
-    return getattr(state, "__name__", state)
 
 
 @each
@@ -247,17 +239,6 @@ def test_plateau(metrics, **options):
         theirs.step(metric)
         assert cases.settings(our_optimizer) == cases.settings(their_optimizer)
     assert repr(ours.state_dict()) == repr(theirs.state_dict())
-
-
-def begins_in_turn():
-    """Whether torch begins a sequence with the one whose turn it is at step 0; before, it was the first (2.10)."""
-    optimizer = cases.scheduled()
-    parts = [torch.optim.lr_scheduler.ConstantLR(optimizer, factor) for factor in (0.5, 0.25)]
-    torch.optim.lr_scheduler.SequentialLR(optimizer, parts, [0])
-    return optimizer.param_groups[0]["lr"] == 0.25 * optimizer.param_groups[0]["initial_lr"]
-
-
-BEGINS_IN_TURN = begins_in_turn()
 
 
 def resumes(schedule):

@@ -126,36 +126,77 @@ def test_beginning_later_hides_no_warning():
 # Groups that are added later
 
 
+def least(schedule):
+    """The learning rate above which groups are in proportion."""
+    return schedule.options.get("eta_min", 0.0)
+
+
 @each
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
-def test_a_late_group_follows(schedule, optimizer):
+@pytest.mark.parametrize(("at", "share"), [(0, 0.1), (1, 0.1), (30, 0.1), (30, 3.0), (75, 1.0)])
+def test_a_late_group_keeps_its_proportion(schedule, optimizer, at, share):
     optimizer = cases.scheduled(optimizer, library=optim)
     alone = cases.scheduled(optimizer.__class__.__name__)
     scheduler, unchanged = schedule.make(OURS, optimizer), schedule.make(OURS, alone)
-    for _ in range(30):
+    for _ in range(at):
         scheduler.step()
         unchanged.step()
-    late(optimizer)
-    before = optimizer.param_groups[2]["lr"]
-    seen = set()
+    floor = least(schedule)
+    late(optimizer, lr=floor + share * (optimizer.param_groups[1]["lr"] - floor))
     for _ in range(100):
         scheduler.step()
         unchanged.step()
         # The others do not notice.
         assert cases.settings(optimizer)[:2] == cases.settings(alone)
-        seen.add(optimizer.param_groups[2]["lr"])
-    assert optimizer.param_groups[2]["initial_lr"] == before == 0.05
-    assert len(seen) > 1 or schedule.scheduler in {"MultiStepLR", "LambdaLR", "MultiplicativeLR"}
+        last, third = optimizer.param_groups[1:]
+        assert third["lr"] - floor == pytest.approx(share * (last["lr"] - floor), rel=1e-9, abs=1e-15)
+    if schedule.scheduler not in {"CyclicLR", "OneCycleLR"}:
+        assert third["initial_lr"] - floor == pytest.approx(share * (last["initial_lr"] - floor))
+    for key in {"momentum", "betas", "max_momentum", "base_momentum"} & last.keys():
+        assert third[key] == last[key]
     assert len(scheduler.get_last_lr()) == 3
 
 
+def test_a_late_group_at_a_tenth_under_one_cycle():
+    """As finetuning adds it: at a tenth of the present rate of the first group."""
+    for make in (
+        lambda optimizer: OURS.OneCycleLR(optimizer, 1.0, total_steps=100),
+        lambda optimizer: OURS.CyclicLR(optimizer, 0.01, 1.0, step_size_up=20),
+    ):
+        optimizer = cases.scheduled(groups=1)
+        scheduler = make(optimizer)
+        for _ in range(12):
+            scheduler.step()
+        late(optimizer, lr=optimizer.param_groups[0]["lr"] / 10)
+        for _ in range(80):
+            scheduler.step()
+            head, tenth = rates(optimizer)
+            assert tenth == pytest.approx(head / 10, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"])
+@pytest.mark.parametrize("lr", [1e-3, 5e-4, 0.0])
+def test_a_late_group_not_above_the_least_rate(name, lr):
+    """Its proportion is that of the learning rates themselves then, and it never leaves what lies between the two."""
+    optimizer = cases.scheduled()
+    scheduler = getattr(OURS, name)(optimizer, 10, eta_min=1e-3)
+    for _ in range(5):
+        scheduler.step()
+    first = lr / optimizer.param_groups[1]["lr"] * 0.05
+    late(optimizer, lr=lr)
+    for _ in range(40):
+        scheduler.step()
+        assert min(lr, first) - 1e-12 <= optimizer.param_groups[2]["lr"] <= max(1e-3, first) + 1e-12
+    assert optimizer.param_groups[2]["initial_lr"] == pytest.approx(first)
+
+
 def as_if_from_the_start(schedule):
-    """The late group beside one of the same base that was there from the start."""
+    """A late group that says with what it would have begun, beside one that was there from the start."""
     optimizer = cases.scheduled(groups=2, lr=0.1)
     scheduler = schedule.make(OURS, optimizer)
     for _ in range(10):
         scheduler.step()
-    late(optimizer, lr=optimizer.param_groups[1]["initial_lr"])
+    late(optimizer, lr=7.0, initial_lr=optimizer.param_groups[1]["initial_lr"])
     for _ in range(50):
         scheduler.step()
         assert optimizer.param_groups[2]["lr"] == pytest.approx(optimizer.param_groups[1]["lr"], rel=1e-12)
@@ -175,6 +216,57 @@ def as_if_from_the_start(schedule):
 def test_a_late_group_is_where_it_would_be(schedule):
     _, second, third = as_if_from_the_start(schedule)
     assert third["momentum"] == second["momentum"]
+
+
+def test_late_groups_where_the_others_are_at_0():
+    """There is no proportion: their learning rate is what they begin with."""
+    optimizer = cases.scheduled(groups=1)
+    scheduler = OURS.LambdaLR(optimizer, lambda step: step / 10)
+    late(optimizer, lr=0.5)
+    scheduler.step()
+    assert rates(optimizer) == pytest.approx([0.01, 0.05])
+    optimizer = cases.scheduled(groups=1)
+    scheduler = OURS.CyclicLR(optimizer, 0.0, 1.0, step_size_up=4)
+    late(optimizer, lr=0.5)
+    scheduler.step()
+    assert rates(optimizer) == pytest.approx([0.25, 0.625])
+    optimizer = cases.scheduled(groups=1)
+    scheduler = OURS.SWALR(optimizer, 0.0, anneal_epochs=1)
+    scheduler.step()
+    assert rates(optimizer) == [0.0]
+    late(optimizer, lr=0.5)
+    scheduler.step()
+    assert rates(optimizer) == [0.0, 0.0]
+
+
+def test_several_late_groups_at_once_and_one_after_the_other():
+    optimizer = cases.scheduled(groups=1)
+    scheduler = OURS.OneCycleLR(optimizer, 1.0, total_steps=100)
+    for share in (0.5, 2.0, 0.0):
+        late(optimizer, lr=share * optimizer.param_groups[0]["lr"])
+    for _ in range(7):
+        scheduler.step()
+    late(optimizer, lr=3 * optimizer.param_groups[1]["lr"])
+    late(optimizer, lr=4 * optimizer.param_groups[0]["lr"])
+    for _ in range(50):
+        scheduler.step()
+        head, *others = rates(optimizer)
+        assert others == pytest.approx([share * head for share in (0.5, 2.0, 0.0, 1.5, 4.0)])
+
+
+def test_late_groups_of_other_types_than_the_others():
+    for lr, late in ((torch.tensor(0.1), 0.01), (0.1, torch.tensor(0.01))):
+        optimizer = cases.scheduled(lr=lr)
+        scheduler = OURS.CosineAnnealingWarmRestarts(optimizer, 5)
+        scheduler.step()
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": late})
+        share = float(late) / float(optimizer.param_groups[1]["lr"])
+        for _ in range(9):
+            scheduler.step()
+            assert type(optimizer.param_groups[2]["lr"]) is type(late)
+            assert float(optimizer.param_groups[2]["lr"]) == pytest.approx(
+                share * float(optimizer.param_groups[1]["lr"]), rel=1e-6
+            )
 
 
 def test_a_late_group_is_multiplied_with_the_others():
@@ -203,14 +295,14 @@ def test_a_late_group_under_a_plateau():
     for library, fails in ((TORCHS, True), (OURS, False)):
         optimizer = cases.scheduled()
         scheduler = library.ReduceLROnPlateau(optimizer, patience=0, min_lr=[0.0, 0.04])
-        late(optimizer)
+        late(optimizer, lr=0.005)
         scheduler.step(1.0)
         if fails:
             with pytest.raises(RuntimeError, match="number of param groups"):
                 scheduler.step(2.0)
         else:
             scheduler.step(2.0)
-            assert rates(optimizer)[1:] == [0.04, 0.04]
+            assert rates(optimizer)[1:] == pytest.approx([0.04, 0.004])
 
 
 def test_a_state_dict_taken_before_does_not_change():
@@ -450,7 +542,7 @@ def amp_step(optimizer, scheduler, grad):
     [
         lambda optimizer: OURS.StepLR(optimizer, 3),
         lambda optimizer: TORCHS.StepLR(optimizer, 3),
-        lambda optimizer: schedule.step(0.1, 3).on(optimizer),
+        lambda optimizer: schedule.step(3).on(optimizer),
     ],
     ids=["ours", "torchs", "composable"],
 )

@@ -174,6 +174,13 @@ def test_copies_need_no_constructor(name, copied):
     assert twin.grad_norm is not None
 
 
+def test_a_flag_for_groups_that_bring_what_it_needs():
+    optimizer = optim.SGD([{"params": params(), "momentum": 0.9}], averaged=True)
+    assert optimizer.param_groups[0]["averaged"] is True
+    with pytest.raises(ValueError, match="Averaged momentum"):
+        optimizer.add_param_group({"params": params()})
+
+
 # A group that is refused leaves nothing behind.
 
 

@@ -104,6 +104,17 @@ def test_averaged_momentum_tends_to_a_constant_gradient():
     torch.testing.assert_close(momentum, grad, rtol=1e-12, atol=0)
 
 
+def test_averaged_nesterov_momentum_tends_to_a_longer_step():
+    """As documented: the gradient and all of its average."""
+    grad, param = torch.tensor([2.0, -3.0], dtype=torch.float64), torch.zeros(2, dtype=torch.float64).requires_grad_()
+    optimizer = optim.SGD([param], lr=0.1, momentum=0.9, averaged=True, nesterov=True)
+    for _ in range(301):
+        before = param.detach().clone()
+        param.grad = grad.clone()
+        optimizer.step()
+    torch.testing.assert_close(before - param.detach(), 0.1 * 1.9 * grad, rtol=1e-10, atol=0)
+
+
 def test_averaged_momentum_differs_from_dampening_by_the_first_step_alone():
     """torch takes the first gradient whole: 0.9 g too much, of which each step keeps 0.9."""
     grads = [torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(t)) for t in range(8)]

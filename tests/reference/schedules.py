@@ -23,7 +23,7 @@ def exponential(t, factor, period=1.0, floor=0.0):
     return max(math.exp(math.log(factor) * t / period), floor)
 
 
-def step(t, factor, period, floor=0.0):
+def step(t, period, factor=0.1, floor=0.0):
     rate = 1.0
     for _ in range(int(t // period)):
         rate *= factor

@@ -99,7 +99,8 @@ def test_a_plateau_forgets_a_metric_whose_step_fails():
     with pytest.raises(RuntimeError, match="no rate"):
         scheduler.step(2.0)
     assert scheduler.state_dict() == before
-    scheduler.step(2.0, epoch=3)
+    with pytest.warns(UserWarning, match="epoch parameter"):
+        scheduler.step(2.0, epoch=3)
     assert optimizer.param_groups[0]["lr"] == 0.25
 
 

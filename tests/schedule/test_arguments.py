@@ -22,7 +22,9 @@ BAD = [
     ("cosine", {"steps": math.nan}, f"cosine: steps is NaN, {LENGTH}"),
     ("exponential", {"factor": 0}, f"exponential: factor is 0, {LENGTH}"),
     ("exponential", {"factor": 0.5, "period": 0}, f"exponential: period is 0, {LENGTH}"),
-    ("step", {"factor": -1, "period": 5}, f"step: factor is -1, {LENGTH}"),
+    ("step", {"factor": -1, "period": 5}, "step: factor is -1, expected a number > 0 and <= 1"),
+    ("step", {"factor": 30, "period": 0.1}, "step: factor is 30, expected a number > 0 and <= 1"),
+    ("step", {"period": 0}, f"step: period is 0, {LENGTH}"),
     ("multi_step", {"milestones": []}, f"multi_step: milestones is [], {MILESTONES}"),
     ("multi_step", {"milestones": [5, 5]}, f"multi_step: milestones is [5, 5], {MILESTONES}"),
     ("multi_step", {"milestones": [0, 5]}, f"multi_step: milestones is [0, 5], {MILESTONES}"),
@@ -67,8 +69,10 @@ def test_values(name, options, message):
 
 
 OPERATORS = [
-    (lambda s: s.then(s, at=0), "then: at is [0], expected at least one step"),
-    (lambda s: s.then(s, at=math.nan), "then: at is [NaN], expected at least one step"),
+    (lambda s: s.then(s, at=0), f"then: at is 0, {LENGTH}"),
+    (lambda s: s.then(s, at=-1), f"then: at is -1, {LENGTH}"),
+    (lambda s: s.then(s).then(s, at=-1), f"then: at is -1, {LENGTH}"),
+    (lambda s: s.then(s, at=math.nan), f"then: at is NaN, {LENGTH}"),
     (lambda _: exponential(0.5).then(cosine(5)), "then: at is None, expected a finite number > 0, for"),
     (lambda _: exponential(0.5).repeat(), "repeat: every is None, expected a finite number > 0, for"),
     (lambda _: exponential(0.5).reverse(), "reverse: steps is None, expected a finite number > 0, for"),

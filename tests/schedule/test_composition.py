@@ -101,7 +101,7 @@ def test_lengths():
     assert exponential(0.9).length is None
     assert warmup(5).then(exponential(0.9)).length is None
     assert (cosine(10) * linear(20)).length == 20
-    assert (cosine(10) * step(0.5, 3)).length is None
+    assert (cosine(10) * step(3)).length is None
     assert cosine(10).shift(5).length == 15
     assert cosine(10).repeat().length is None
     assert cosine(10).repeat(times=3).length == 30
@@ -122,8 +122,8 @@ def test_repr_reads_as_it_was_written():
     assert repr(warmup(10).then(2 * cosine(90), at=10)) == (
         "warmup(steps=10, start=0, shape='linear').then(cosine(steps=90, floor=0).scale(factor=2), at=10)"
     )
-    assert repr(cosine(1) + linear(1) * step(0.5, 1)) == (
-        "(cosine(steps=1, floor=0) + (linear(steps=1, start=1, end=0) * step(factor=0.5, period=1, floor=0)))"
+    assert repr(cosine(1) + linear(1) * step(1, 0.5)) == (
+        "(cosine(steps=1, floor=0) + (linear(steps=1, start=1, end=0) * step(period=1, factor=0.5, floor=0)))"
     )
     assert repr(cyclic(1e20, low=1e-7)) == ("cyclic(up=1e20, down=1e20, low=1e-7, high=1, shape='triangular', gamma=1)")
     assert repr(plateau()).endswith("floor=0, ceiling=1, raises=False)")

@@ -47,7 +47,7 @@ ARGUMENTS = {
     "polynomial": {"steps": steps, "power": st.floats(0.2, 4), "floor": share},
     "cosine": {"steps": steps, "floor": share},
     "exponential": {"factor": factor, "period": steps, "floor": share},
-    "step": {"factor": factor, "period": steps, "floor": share},
+    "step": {"factor": st.floats(0.1, 1), "period": steps, "floor": share},
     "multi_step": {"milestones": st.lists(steps, min_size=1, unique=True).map(sorted), "factor": factor},
     "inverse_sqrt": {"timescale": steps, "floor": share},
     "inverse_time": {"timescale": steps, "floor": share},

@@ -8,7 +8,7 @@ from torchpace import schedule
 
 
 def test_step_decay():
-    s = schedule.step(0.5, period=10)
+    s = schedule.step(10, 0.5)
     assert [s(t, base=0.1) for t in (0, 9, 10, 19, 20)] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025], rel=1e-15)
 
 
@@ -51,7 +51,7 @@ def test_the_middle_of_the_usual_decays():
 
 def test_warmup_then_cosine_and_then_step_decay():
     warmup = schedule.warmup(10, start=0.1)
-    for rest in (schedule.cosine(90), schedule.step(0.5, 20)):
+    for rest in (schedule.cosine(90), schedule.step(20, 0.5)):
         s = warmup.then(rest)
         assert s(0) == 0.1
         assert s(10) == 1.0

@@ -5,6 +5,7 @@ import io
 import pickle
 import warnings
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,19 @@ import torch
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from torchpace import optim
-from torchpace.schedule import Scheduler, constant, cosine, cyclic, exponential, linear, one_cycle, step, warmup
+from torchpace.schedule import (
+    PlateauScheduler,
+    Scheduler,
+    constant,
+    cosine,
+    cyclic,
+    exponential,
+    linear,
+    one_cycle,
+    plateau,
+    step,
+    warmup,
+)
 
 CURVE = warmup(5, start=0.1).then(cosine(20, floor=0.01))
 
@@ -69,7 +82,7 @@ def test_momentum_betas_weight_decay_and_any_number_at_once():
         linear(10, end=0.5).on(optimizer, "betas[0]"),
         constant(0.9).on(optimizer, "beta2"),
         linear(10).on(optimizer, "weight_decay"),
-        step(0.5, 2).on(optimizer, "mine"),
+        step(2, 0.5).on(optimizer, "mine"),
     ]
     for _ in range(5):
         for scheduler in schedulers:
@@ -128,6 +141,72 @@ def test_a_late_group_starts_from_its_own_value_at_the_present_step():
     assert schedulers[0].base_lrs == [0.1, 0.4]
 
 
+@pytest.mark.parametrize("share", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "curve",
+    [CURVE, cyclic(3), one_cycle(20), exponential(0.9), step(2), linear(9, end=0.5) * cosine(20), 2 * linear(30)],
+)
+def test_a_late_group_keeps_its_proportion(curve, share):
+    optimizer = sgd(0.3, 0.1)
+    scheduler = curve.on(optimizer)
+    for _ in range(4):
+        scheduler.step()
+    optimizer.add_param_group({"params": [param()], "lr": share * of(optimizer)[1]})
+    for _ in range(10):
+        scheduler.step()
+        assert of(optimizer)[2] == pytest.approx(share * of(optimizer)[1], rel=1e-12)
+    assert of(optimizer)[:2] == [curve(14, 0.3), curve(14, 0.1)]
+    assert of(optimizer, "initial_lr")[2] == scheduler.base_values[2] == pytest.approx(share * 0.1)
+
+
+@pytest.mark.parametrize("seek", [False, True])
+def test_a_late_group_keeps_its_proportion_above_a_least_rate_and_after_a_jump(seek):
+    optimizer = sgd(0.1)
+    scheduler = linear(10).above(0.02).on(optimizer)
+    scheduler.seek(5)  # at 0.06
+    optimizer.add_param_group({"params": [param()], "lr": 0.03})
+    if seek:
+        scheduler.seek(6)
+    else:
+        scheduler.step()
+    assert of(optimizer) == pytest.approx([0.052, 0.028])
+    assert scheduler.base_values == pytest.approx([0.1, 0.04])
+
+
+def test_a_late_group_whose_rate_the_schedule_never_gives_starts_from_it():
+    for curve, rate, expected in [
+        (warmup(10), 0.2, warmup(10)(1, 0.2)),  # at 0, whatever the base
+        (constant(0.5).rebase(1), 0.2, 0.5),
+        (linear(10).above(0.05), 0.01, linear(10).above(0.05)(1, 0.01)),  # below the least
+        (linear(10).clamp(high=0.05), 0.2, 0.05),
+    ]:
+        optimizer = sgd(0.1)
+        scheduler = curve.on(optimizer)
+        optimizer.add_param_group({"params": [param()], "lr": rate})
+        scheduler.step()
+        assert of(optimizer)[1] == pytest.approx(expected), curve
+        assert scheduler.base_values[1] == rate
+
+
+def test_a_late_group_may_say_its_base():
+    optimizer = sgd(0.1)
+    scheduler = CURVE.on(optimizer)
+    scheduler.seek(12)
+    optimizer.add_param_group({"params": [param()], "lr": 7.0, "initial_lr": 0.4})
+    scheduler.step()
+    assert of(optimizer) == [CURVE(13, 0.1), CURVE(13, 0.4)]
+
+
+def test_a_late_group_of_another_option_has_its_value_for_the_base():
+    """A momentum is seldom given to it in proportion: it is the optimizer's default."""
+    optimizer = sgd(0.1, momentum=0.9)
+    scheduler = linear(10).on(optimizer, "momentum")
+    scheduler.seek(5)
+    optimizer.add_param_group({"params": [param()]})
+    scheduler.step()
+    assert of(optimizer, "momentum") == [linear(10)(6, 0.9)] * 2
+
+
 def test_tensors_are_filled_in_place():
     rate = torch.tensor(0.5)
     beta, other = torch.tensor(0.75), torch.tensor(0.5)
@@ -150,6 +229,35 @@ def test_tensors_are_filled_in_place():
     assert type(state["base_values"][0]) is float
 
 
+def test_integers_in_tensors_are_not_filled_with_fractions():
+    optimizer = sgd(0.1)
+    optimizer.param_groups[0]["lr"] = torch.tensor(1)
+    scheduler = linear(10).on(optimizer)
+    scheduler.step()
+    assert of(optimizer) == [0.9]
+    assert of(optimizer, "initial_lr") == [1.0]
+
+
+def test_a_metric_is_taken_for_a_step_with_torchs_warning():
+    warned = (
+        r"The epoch parameter in `scheduler.step\(\)` .* Call seek\(step\) to go to a step; only the scheduler of a"
+    )
+    scheduler = CURVE.on(sgd())
+    for loss, at in ((torch.tensor(2.5), 2.5), (3.0, 3), (4, 4)):
+        with pytest.warns(UserWarning, match=warned) as caught:
+            scheduler.step(loss)
+        assert caught[0].filename == __file__
+        assert (repr(scheduler.last_epoch), scheduler.get_last_lr()) == (repr(at), [CURVE(at, 0.1)])
+    follows = warmup(2).then(plateau()).on(sgd())
+    with pytest.warns(UserWarning, match=warned):
+        follows.step(1.0, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scheduler.step()
+        scheduler.seek(2)
+        follows.step(1.0)
+
+
 def test_going_to_a_step_is_as_many_steps():
     for target in (0, 1, 7, 1000):
         stepped, sought, told = sgd(0.1, 0.3), sgd(0.1, 0.3), sgd(0.1, 0.3)
@@ -157,7 +265,8 @@ def test_going_to_a_step_is_as_many_steps():
         for _ in range(target):
             one.step()
         two.seek(target)
-        three.step(target)
+        with pytest.warns(UserWarning, match="epoch parameter"):
+            three.step(target)
         assert of(stepped) == of(sought) == of(told)
         assert one.state_dict() == two.state_dict()
         one.step()
@@ -308,6 +417,74 @@ def test_steps_out_of_range(epoch):
     assert scheduler.last_epoch == 0
 
 
+def test_reprs():
+    optimizer = sgd(0.1, 0.3, momentum=0.9)
+    assert repr(linear(10).on(optimizer)) == (
+        "Scheduler(linear(steps=10, start=1, end=0), param='lr', last_epoch=0, base_values=[0.1, 0.3])"
+    )
+    scheduler = plateau().on(optimizer, "momentum", groups=1)
+    scheduler.step(1.0)
+    assert repr(scheduler) == (
+        f"PlateauScheduler({plateau()!r}, param='momentum', groups=[1], last_epoch=1, base_values=[None, 0.9])"
+    )
+
+
+def test_what_schedulers_are_made_of():
+    optimizer = sgd()
+    assert Scheduler(optimizer, linear(10)).get_last_lr() == [0.1]  # as torch's, and so as trainers make them
+    with pytest.raises(TypeError, match="Schedule is not an Optimizer"):
+        Scheduler(linear(10), optimizer)
+    for cls in (Scheduler, PlateauScheduler):
+        with pytest.raises(TypeError, match="schedule is of type float, expected a schedule"):
+            cls(optimizer, 0.1)
+    with pytest.raises(ValueError, match=r"schedule is plateau\(.*\), which follows a metric: expected a PlateauSched"):
+        Scheduler(optimizer, plateau())
+    with pytest.raises(ValueError, match="contains no plateau, expected one"):
+        PlateauScheduler(optimizer, linear(10))
+
+
+def test_a_turn_in_torchs_sequence_sets_any_option():
+    optimizer = sgd(0.1, momentum=0.8)
+    turns = [constant(0.5).on(optimizer, "momentum"), linear(10).on(optimizer, "momentum")]
+    optimizer.param_groups[0]["initial_lr"] = 0.1  # which torch's sequences read
+    sequence = SequentialLR(optimizer, turns, milestones=[2])
+    momenta = []
+    for _ in range(5):
+        momenta += of(optimizer, "momentum")
+        sequence.step()
+    assert momenta == [0.4, 0.4, *(linear(10)(t, 0.8) for t in range(3))]
+    assert of(optimizer) == [0.1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's imports
+@each_optimizer
+@pytest.mark.parametrize(
+    "through",
+    [
+        lambda step: torch.compile(step, backend="eager"),
+        lambda step: partial(step, None),
+        lambda step: lambda *arguments: step(*arguments),
+    ],
+    ids=["compiled", "partial", "function"],
+)
+def test_a_step_that_is_no_method(module, through):
+    optimizer = module.SGD([param()], lr=0.5)
+    (weight,) = optimizer.param_groups[0]["params"]
+    optimizer.step = through(optimizer.step)
+    scheduler = linear(10).on(optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        weight.grad = torch.ones(2)
+        optimizer.step()
+        scheduler.step()  # does not warn of a step that was left out
+    assert weight.tolist() == [0.5, 0.5]
+    assert of(optimizer) == [0.45]
+    optimizer = module.SGD([param()], lr=0.5)
+    optimizer.step = through(optimizer.step)
+    with pytest.warns(UserWarning, match=r"call optimizer.step\(\) first"):
+        linear(10).on(optimizer).step()
+
+
 def test_inside_torchs_own_compositions():
     optimizer = sgd(0.1)
     sequence = SequentialLR(optimizer, [constant(0.5).on(optimizer), linear(10).on(optimizer)], milestones=[3])
@@ -327,7 +504,7 @@ def test_user_subclasses():
         pass
 
     optimizer = sgd(0.1)
-    assert Mine(exponential(0.5), optimizer).get_last_lr() == [0.1]
+    assert Mine(optimizer, exponential(0.5)).get_last_lr() == [0.1]
 
 
 def test_nothing_keeps_the_optimizer_alive():

@@ -149,6 +149,33 @@ def test_schedules_are_drawn():
     assert len(drawn(exponential(0.9).plot())[0]) == 1000
 
 
+BILLION = 10**9
+
+
+def test_a_schedule_in_tokens_is_sampled():
+    s = warmup(BILLION // 10).then(cosine(9 * BILLION // 10))
+    assert s.preview(width=20) == "▁▅████▇▇▆▆▅▄▃▃▂▂▁▁▁▁ 0 to 1 in 1000000001 steps"
+    x, y = drawn(s.plot())
+    assert (len(x), x[0], x[-1]) == (10_000, 0, BILLION)
+    assert all(step == int(step) for step in x)
+    assert y == s(x).tolist()
+    seen = []
+    function(lambda t: seen.append(t) or 1.0).preview(BILLION)
+    assert (len(seen), seen[0], seen[-1]) == (10_000, 0, BILLION - 1)
+    x, y = drawn(plot(s.on(sgd()), BILLION, group=1))
+    assert (len(x), x[-1], y) == (10_000, BILLION - 1, s(x, 0.7).tolist())
+    assert preview(s.on(sgd()), BILLION + 1, width=20) == "▁▅████▇▇▆▆▅▄▃▃▂▂▁▁▁▁ 0 to 0.1 in 1000000001 steps"
+
+
+def test_up_to_ten_thousand_steps_none_is_left_out():
+    spike = function(lambda t: float(t == 7_777))
+    assert spike.preview(10_000).endswith(" 0 to 1 in 10000 steps")
+    assert drawn(spike.plot(10_000))[0] == list(range(10_000))
+    assert preview(lr_scheduler.MultiStepLR(sgd(), [7_777]), 10_000).endswith(" 0.01 to 0.1 in 10000 steps")
+    x, y = drawn(plot(lr_scheduler.StepLR(sgd(), 15_000), 20_001))
+    assert (len(x), x[-1], y[0], y[-1]) == (10_000, 20_000, 0.1, 0.1 * 0.1)
+
+
 def test_a_line_of_text():
     assert linear(7).preview() == "█▇▆▅▄▃▂▁ 0 to 1 in 8 steps"
     assert linear(7, start=0, end=1).preview(base=0.5) == "▁▂▃▄▅▆▇█ 0 to 0.5 in 8 steps"
@@ -163,9 +190,9 @@ def test_a_line_of_text():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: linear(5).preview(0), ValueError, "steps is 0, expected at least 1"),
-        (lambda: linear(5).plot(-1), ValueError, "steps is -1, expected at least 1"),
-        (lambda: linear(5).preview(width=0), ValueError, "width is 0, expected at least 1"),
+        (lambda: linear(5).preview(0), ValueError, "steps is 0, expected a whole number >= 1"),
+        (lambda: linear(5).plot(-1), ValueError, "steps is -1, expected a whole number >= 1"),
+        (lambda: linear(5).preview(width=0), ValueError, "width is 0, expected a whole number >= 1"),
         (lambda: preview(3), TypeError, "int is neither a schedule nor a scheduler"),
     ],
 )

@@ -231,4 +231,4 @@ def test_what_a_trainer_does():
 
 def test_without_a_plateau_there_is_no_such_scheduler():
     with pytest.raises(ValueError, match="contains no plateau, expected one"):
-        PlateauScheduler(constant(), sgd())
+        PlateauScheduler(sgd(), constant())

@@ -29,7 +29,7 @@ class Warm(optim.AdamW):
 
 
 def right(folder: Path) -> None:
-    optimizer = optim.AdamW(net.parameters(), lr=1e-3, max_grad_norm=1.0, nonfinite_norm="skip")
+    optimizer = optim.AdamW(net.parameters(), lr=1e-3, max_grad_norm=1.0, skip_grad_norm=10.0, nonfinite_norm="skip")
     optimizers: list[torch.optim.Optimizer] = [
         optim.SGD(net.named_parameters(), 0.1, 0.9, averaged=True, clip_value=0.5),
         optim.RMSprop([{"params": net.parameters(), "lr": 0.1}], eps_inside=True),
@@ -54,6 +54,7 @@ def right(folder: Path) -> None:
     for each in optimizers:
         each.step()
     assert_type(optimizer.last_path, str | None)
+    assert_type(optimizer.last_step_skipped, bool)
     assert_type(optimizer.grad_norm, Tensor | None)
     assert_type(Warm(params).warm, int)
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "clip_value": 1.0})
@@ -95,7 +96,7 @@ def wrong(optimizer: optim.AdamW, rate: Schedule) -> None:
     optimizer.step(lambda: "loss")  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
     optimizer.last_path = "fused"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     _ = optimizer.grad_norm + 1  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand]
-    _ = rate["7"]  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    _ = rate["7"]  # type: ignore[index]  # pyright: ignore[reportCallIssue, reportArgumentType]
     rate.on(optimizer).step(metrics=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     rate.then(abs)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     schedule.cosine("100")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
-from torchpace.control._structure import Structure
+from torchpace.control._kept import kept
 
 
 class Batches:
@@ -32,6 +31,7 @@ class Batches:
         if not isinstance(data, Iterable):
             raise TypeError(f"data is a {type(data).__name__}, expected batches")
         self._data = data
+        self._generators: list[torch.Generator] = []
 
     def of_repeat(self, seed: int, repeat: int) -> Generator[Any, None, None]:
         """The batches of a repeat: of a list in its own order first, then in random ones.
@@ -39,7 +39,7 @@ class Batches:
         Raises:
             ValueError: there are none.
         """
-        for number, generator in enumerate(self._generators()):
+        for number, generator in enumerate(self._generators):
             generator.manual_seed(seed + repeat + number)
         data = self._data
         if repeat > 0 and isinstance(data, (list, tuple)):
@@ -55,30 +55,5 @@ class Batches:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """A block after which the data are as before it."""
-        structure = Structure()
-        for sampler in self._samplers():
-            structure.attributes(sampler)
-        for generator in self._generators():
-            structure.visit(generator, 0)
-        workers = vars(self._data) if isinstance(self._data, DataLoader) else {}
-        # Workers that stay, and may be in the middle of an epoch: a second epoch would end theirs.
-        busy = workers.get("_iterator")
-        try:
-            if busy is not None:
-                workers["_iterator"] = None
+        with kept(self._data) as self._generators:
             yield
-        finally:
-            if "_iterator" in workers:
-                workers["_iterator"] = busy
-            structure.restore()
-
-    def _samplers(self) -> list[Any]:
-        if not isinstance(self._data, DataLoader):
-            return []
-        found = [self._data.sampler, self._data.batch_sampler, getattr(self._data.batch_sampler, "sampler", None)]
-        return [sampler for sampler in found if hasattr(sampler, "__dict__")]
-
-    def _generators(self) -> list[torch.Generator]:
-        owners = [self._data, *self._samplers()] if isinstance(self._data, DataLoader) else []
-        found = [getattr(owner, "generator", None) for owner in owners]
-        return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())

@@ -96,9 +96,13 @@ class MinibatchCKA:
             ValueError: an argument is not a matrix, they are of unlike many examples, or of too few.
         """
         left, right = _centered(x, y, 4, scale=False)
-        for index, pair in enumerate(((left, right), (left, left), (right, right))):
-            self._sums[index] += _unbiased(*pair)
+        found = [_unbiased(*pair) for pair in ((left, right), (left, left), (right, right))]
+        self._sums = [total + value for total, value in zip(self._sums, found, strict=True)]
         self.batches += 1
+
+    def __repr__(self) -> str:
+        """How many batches there were, and the alignment."""
+        return f"MinibatchCKA(batches={self.batches}, value={self.value:.4g})"
 
     @property
     def value(self) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpace.control._cka import linear_cka
+from torchpace.control._numbers import whole
 
 
 class CKARecorder:
@@ -75,13 +76,13 @@ class CKARecorder:
                 )
         if len(set(layers)) < len(layers):
             raise ValueError(f"layers is {list(layers)}, expected each name once")
-        if max_features is not None and max_features < 1:
-            raise ValueError(f"max_features is {max_features}, expected at least 1")
+        if max_features is not None:
+            max_features = whole("max_features", max_features, 1, "at least 1")
         self.layers: list[str] = list(layers)
         self.steps: list[int] = []
         self._kept: dict[str, list[Tensor]] = {name: [] for name in layers}
         self._choice: dict[str, Tensor] = {}
-        self._max_features, self._seed = max_features, seed
+        self._max_features, self._seed = max_features, whole("seed", seed)
         self._model: nn.Module | None = model
         self._probe = probe
 
@@ -120,12 +121,18 @@ class CKARecorder:
             finally:
                 for hook in hooks:
                     hook.remove()
-        features = {name: self._features(name, those) for name, those in outputs.items()}
+        choice = dict(self._choice)
+        features = {name: self._features(name, those, choice) for name, those in outputs.items()}
+        self._choice = choice
         for name, those in features.items():
             self._kept[name].append(those)
         self.steps.append(step)
 
-    def _features(self, name: str, outputs: list[Tensor]) -> Tensor:
+    def __repr__(self) -> str:
+        """The layers, and the steps that were recorded."""
+        return f"CKARecorder(layers={self.layers}, steps={self.steps}, closed={self._model is None})"
+
+    def _features(self, name: str, outputs: list[Tensor], choice: dict[str, Tensor]) -> Tensor:
         if not outputs:
             raise RuntimeError(f"the model did not call the layer {name!r}")
         for output in outputs:
@@ -133,11 +140,11 @@ class CKARecorder:
                 raise ValueError(f"the output of {name!r} has shape [], expected examples in the first dimension")
         features = torch.cat([output.reshape(len(output), -1) for output in outputs], 1)
         if self._max_features is not None and features.shape[1] > self._max_features:
-            if name not in self._choice:
+            if name not in choice:
                 generator = torch.Generator().manual_seed(self._seed)
                 order = torch.randperm(features.shape[1], generator=generator)
-                self._choice[name] = order[: self._max_features].sort().values
-            features = features[:, self._choice[name]]
+                choice[name] = order[: self._max_features].sort().values
+            features = features[:, choice[name]]
         kept = self._kept[name]
         if kept and kept[0].shape != features.shape:
             raise ValueError(f"the output of {name!r} has shape {list(features.shape)}, at first {list(kept[0].shape)}")

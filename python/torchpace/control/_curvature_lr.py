@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -15,8 +14,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchpace.control._eigen import NotFiniteError
-from torchpace.control._precondition import Preconditioner, check_known, preconditioners
-from torchpace.control._sharpness import Problem, Scale, check_measurement
+from torchpace.control._numbers import number, real, whole
+from torchpace.control._precondition import Preconditioner, known_one, preconditioners
+from torchpace.control._sharpness import Measurement, Problem, Scale, check_problem
+from torchpace.control._state import State
 from torchpace.optim.lr_scheduler import LRScheduler
 
 
@@ -56,11 +57,12 @@ class CurvatureLR(LRScheduler):
     of scale, and with full or large batches.
 
     Args:
-        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW, torch's or ours, without ``maximize``. Those that keep a state
-            step at their own ``lr`` until the first step has made it.
+        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW, torch's or ours, without ``maximize``; also one that a trainer
+            prepared, or in a wrapper: what is within is scheduled, by its own bound. Those that keep a state step at
+            their own ``lr`` until the first step has made it.
         loss: what `sharpness` takes: ``loss()``, or ``loss(batch)`` where there is ``data``. It is called in `step`.
-        data: batches; each measurement takes the next ``batches`` of a new iterator, or of the iterator that it is
-            (default: None).
+        data: batches; each measurement takes the next ``batches`` of a new iterator, which changes none of those that
+            a loader gives to others, or of the iterator that it is (default: None).
         batches: how many batches are averaged, at least 1 (default: 1).
         safety: :math:`s`, above 0 and usually below 1: the share of the bound (default: 0.9).
         every: measure every so many steps, at least 1 (default: 100).
@@ -80,10 +82,10 @@ class CurvatureLR(LRScheduler):
 
     Raises:
         ValueError: an argument is out of its range; a group has ``maximize``, or all have ``initial_lr`` 0.
-        TypeError: the optimizer is none that is known.
+        TypeError: the optimizer is none that is known, or several in one; an argument is of a wrong type.
         KeyError: ``last_epoch >= 0`` and a group lacks ``initial_lr``.
-        RuntimeError: in `step` too, what `sharpness` raises; the step then has not been counted. A curvature that is
-            not finite is a warning, and the rate stays.
+        RuntimeError: in `step` too, what `sharpness` raises, as for a loss that is not finite; the step then has not
+            been counted. A curvature that is not finite, of a finite loss, is a warning, and the rate stays.
 
     Composes: with ``warmup``; in ``SequentialLR`` after a warmup, where it measures when its turn comes; in
     ``ChainedScheduler`` with schedulers of other options. One that multiplies the last rate has nothing to go by, as
@@ -134,23 +136,19 @@ class CurvatureLR(LRScheduler):
         seed: int = 0,
         last_epoch: int = -1,
     ) -> None:
-        check_known(optimizer)
-        check_measurement(1, "largest", method, max_iter, tol, None)
-        for name, count in (("batches", batches), ("every", every)):
-            if count < 1:
-                raise ValueError(f"{name} is {count}, expected a whole number >= 1")
-        if not (math.isfinite(safety) and safety > 0):
-            raise ValueError(f"safety is {safety}, expected a finite number > 0")
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing is {smoothing}, expected a number >= 0 and < 1")
-        if not (math.isfinite(min_lr) and min_lr >= 0):
-            raise ValueError(f"min_lr is {min_lr}, expected a finite number >= 0")
-        if not max_lr >= min_lr:
-            raise ValueError(f"max_lr is {max_lr}, expected a number >= min_lr, which is {min_lr}")
-        self._loss, self._data, self._batches = loss, data, batches
-        self._safety, self._every, self._smoothing = safety, every, smoothing
+        optimizer = known_one(optimizer)
+        check_problem(loss, model, data)
+        if warmup is not None and not callable(warmup):
+            raise TypeError(f"warmup is of type {type(warmup).__name__}, expected a function of the step")
+        self._measurement = Measurement.checked(1, "largest", method, max_iter, tol, None, seed)
+        self._batches, self._every = whole("batches", batches, 1), whole("every", every, 1)
+        self._safety = real("safety", safety, lambda x: math.isfinite(x) and x > 0, "a finite number > 0")
+        self._smoothing = real("smoothing", smoothing, lambda x: 0 <= x < 1, "a number >= 0 and < 1")
+        min_lr = real("min_lr", min_lr, lambda x: math.isfinite(x) and x >= 0, "a finite number >= 0")
+        max_lr = real("max_lr", max_lr, lambda x: x >= min_lr, f"a number >= min_lr, which is {min_lr}")
+        last_epoch = whole("last_epoch", last_epoch, -1)
+        self._loss, self._data, self._model = loss, data, model
         self._bounds, self._warmup = (min_lr, max_lr), warmup
-        self._options = (model, method, max_iter, tol, None, seed)
         self._curvature: float | None = None
         self._rate: float | None = None
         self._measurements, self._products, self._seconds = 0, 0, 0.0
@@ -163,7 +161,7 @@ class CurvatureLR(LRScheduler):
         if self._curvature is None:
             return None
         bound = math.inf if self._curvature == 0 else 1 / self._curvature
-        return [0.0 if share == 0 else bound * share for share in self._shares()]
+        return [0.0 if share == 0 else bound * share for share in _shares(self.base_lrs)]
 
     @property
     def cost(self) -> CurvatureCost:
@@ -216,45 +214,40 @@ class CurvatureLR(LRScheduler):
 
         Raises:
             KeyError: an entry is missing.
-            ValueError: it is of another number of groups.
+            TypeError: it is no dict, or an entry is of a wrong type.
+            ValueError: an entry is out of its range, or it is of another number of groups.
 
             Nothing has changed then.
         """
-        missing = self.state_dict().keys() - state_dict.keys()
-        if missing:
-            raise KeyError(f"the state has no {min(missing)!r}, found only {sorted(state_dict)}")
-        groups = self.optimizer.param_groups
-        if len(state_dict["base_lrs"]) != len(groups):
-            raise ValueError(f"the state is of {len(state_dict['base_lrs'])} groups, expected {len(groups)}")
-        self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["_step_count"]
-        self._last_lr, self.base_lrs = list(state_dict["_last_lr"]), list(state_dict["base_lrs"])
-        self._curvature, self._rate = state_dict["curvature"], state_dict["rate"]
-        self._measurements, self._products = state_dict["measurements"], state_dict["products"]
-        self._seconds, self._earlier = state_dict["seconds"], state_dict["total_seconds"]
+        state, groups = State(state_dict, self.state_dict()), self.optimizer.param_groups
+        last_lr, base_lrs = (state.numbers(name, len(groups)) for name in ("_last_lr", "base_lrs"))
+        _shares(base_lrs)
+        epoch, steps, measurements, products = (
+            state.count(name) for name in ("last_epoch", "_step_count", "measurements", "products")
+        )
+        curvature, rate = state.optional("curvature"), state.optional("rate")
+        seconds, total = state.number("seconds"), state.number("total_seconds")
+        self.last_epoch, self._step_count = epoch, steps
+        self._last_lr, self.base_lrs = list(last_lr), list(base_lrs)
+        self._curvature, self._rate = curvature, rate
+        self._measurements, self._products = measurements, products
+        self._seconds, self._earlier = seconds, total
         self._start = time.perf_counter()
-        for group, rate in zip(groups, self._last_lr, strict=True):
+        for group, value in zip(groups, last_lr, strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+                group["lr"].fill_(value)
             else:
-                group["lr"] = rate
+                group["lr"] = value
 
     def _total(self) -> float:
         return self._earlier + max(time.perf_counter() - self._start, 1e-9)
 
-    def _shares(self) -> list[float]:
-        """The groups' rates in proportion, the greatest 1."""
-        bases = [float(base) for base in self.base_lrs]
-        if max(bases, default=0.0) <= 0:
-            raise ValueError(
-                f"the groups' initial_lr are {bases}, expected one > 0, to which the others keep their share"
-            )
-        return [base / max(bases) for base in bases]
-
     def _rates(self) -> list[float | Tensor]:
-        factor = 1.0 if self._warmup is None else float(self._warmup(self.last_epoch))
+        step = self.last_epoch
+        factor = 1.0 if self._warmup is None else number(f"warmup({step})", self._warmup(step))
         if self._rate is None:
             return [base * factor for base in self.base_lrs]
-        return [self._rate * share * factor for share in self._shares()]
+        return [self._rate * share * factor for share in _shares(self.base_lrs)]
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.optimizer.param_groups for param in group["params"] if param.requires_grad]
@@ -270,16 +263,17 @@ class CurvatureLR(LRScheduler):
         for index, group in enumerate(self.optimizer.param_groups):
             if group.get("maximize"):
                 raise ValueError(f"param_groups[{index}]: maximize is True, expected False: the bound is of descent")
-        begin, shares, params = time.perf_counter(), self._shares(), self._params()
+        begin, shares, params = time.perf_counter(), _shares(self.base_lrs), self._params()
         known = preconditioners(self.optimizer, params)
         live = [(param, found) for param, found in zip(params, known, strict=True) if found is not None]
-        problem = Problem(self._loss, [param for param, _ in live], *self._options)
+        problem = Problem(self._loss, [param for param, _ in live], self._model, self._measurement)
         # Of the operator whose largest eigenvalue is 1 where the rates are on the bound: each direction is measured in
         # units of its own bound. It is exact also where groups differ, as all cross the bound with the sign changing.
         scales, shifts = zip(*(_in_bounds(found, shares[found.index]) for _, found in live), strict=True)
-        data = None if self._data is None else islice(self._data, self._batches)
         try:
-            found, hessian = problem.measure(data, scales, shifts if _any(shifts) else None, 1, "largest", "lanczos")
+            found, hessian = problem.measure(
+                self._data, self._batches, scales, shifts if _any(shifts) else None, "lanczos"
+            )
         except NotFiniteError:
             warnings.warn("the curvature is not finite, so the learning rate stays as it is", stacklevel=5)
             return
@@ -294,6 +288,14 @@ class CurvatureLR(LRScheduler):
         self._rate = rate if math.isfinite(rate) else self._rate
         self._measurements += 1
         self._products += hessian.products
+
+
+def _shares(base_lrs: Sequence[float | Tensor]) -> list[float]:
+    """The groups' rates in proportion, the greatest 1."""
+    bases = [float(base) for base in base_lrs]
+    if max(bases, default=0.0) <= 0:
+        raise ValueError(f"the groups' initial_lr are {bases}, expected one > 0, to which the others keep their share")
+    return [base / max(bases) for base in bases]
 
 
 def _in_bounds(step: Preconditioner, share: float) -> tuple[Scale, Scale]:

@@ -13,12 +13,15 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchpace.control._events import GuardEvent
+from torchpace.control._events import GuardEvent, read_event
 from torchpace.control._judge import Fault, Judge, Point
 from torchpace.control._lookahead import Lookahead
+from torchpace.control._numbers import real, whole
 from torchpace.control._ring import Ring
 from torchpace.control._scaled import Scaled
-from torchpace.control._snapshot import several
+from torchpace.control._snapshot import several, several_schedulers
+from torchpace.control._state import State
+from torchpace.optim import _unwrap
 
 Closure = Callable[[], Any]
 
@@ -41,8 +44,13 @@ class DivergenceGuard:
     Then the factor on the learning rates is multiplied by `factor` and the step tried again. A loss that falls is never
     a fault, however the norm grows: so a descent from a saddle goes on. The largest norm counts, and not
     :math:`n_0` alone, since with momentum a stable step may well cross the floor of a valley, where :math:`n_0` is
-    small. After `recover_after` steps without a rejection the factor rises by ``1 / factor``, up to 1. It multiplies
-    what a scheduler sets, within the optimizer's step alone: outside of it, and for hooks, ``lr`` is the scheduler's.
+    small. The factor multiplies what a scheduler sets, within the optimizer's step alone: outside of it, and for hooks,
+    ``lr`` is the scheduler's.
+
+    The factor recovers, up to 1, by ``1 / factor`` at a time. After a rejection that takes `recover_after` steps in a
+    row without another one (`calm_steps`). A larger rate that then holds for `window` steps shows that the cause is
+    gone, so the next rise comes after these (`recovering`), and so on until a rejection: what one mad batch or rate has
+    cut by 256 is back after 170 steps, as ``recover_after + 7 * window``.
 
     Where nothing is taken back, parameters, gradients, buffers and random numbers are those of a plain step.
 
@@ -61,7 +69,9 @@ class DivergenceGuard:
     made as it is. A slow divergence is noticed late, and a steady oscillation not at all.
 
     Args:
-        optimizer: an optimizer of torch's or ours, all but LBFGS, which evaluates by itself.
+        optimizer: an optimizer of torch's or ours, all but LBFGS, which evaluates by itself; as accelerate or Fabric
+            prepared it, within a wrapper, or several in one, with all that is in it. A `GradScaler` that it brings
+            is seen to without `scaler`.
         model: the module, or several, whose buffers and modes an evaluation may change (default: None).
         scheduler: a scheduler, or several, to be taken back too where hooks step them, and under ``on="loss"``
             (default: None). Stepping them is left to the caller.
@@ -73,12 +83,14 @@ class DivergenceGuard:
         max_retries: how often a step is tried again, or under ``on="loss"`` how often the training goes back
             before the factor has recovered, at least 0 (default: 10).
         window: how many accepted steps count, at least 1 (default: None, 10 for norms, 20 for losses).
-        recover_after: steps without a rejection until the factor rises, at least 1 (default: 100).
+        recover_after: steps without a rejection until the factor first rises, at least 1; further rises take `window`,
+            if that is less (default: 100).
         rise: by what share of itself a loss must rise to have risen, at least 0; raised to 8 times the rounding of the
             loss's type (default: 1e-5).
         ring: the snapshots under ``on="loss"``, at least 1 (default: 3).
         every: the steps from one to the next, at least 1 (default: 10).
-        generators: random generators that the closure uses besides the global ones (default: none).
+        generators: a random generator that the closure uses besides the global ones, of torch, Python or NumPy, or
+            several (default: none).
 
     Raises:
         TypeError: an argument is of a wrong type, or the optimizer's step needs a closure.
@@ -87,6 +99,7 @@ class DivergenceGuard:
     Attributes:
         lr_factor: the present factor on the learning rates.
         calm_steps: steps since the last rejection or recovery.
+        recovering: whether the factor has risen since the last rejection, and is below 1.
         steps: accepted steps. evaluations: calls of closures. rejections: steps taken back.
         events: what happened besides plain steps, a list of `GuardEvent`.
 
@@ -113,10 +126,13 @@ class DivergenceGuard:
         ['growth', 'no descent']
     """
 
+    optimizer: Optimizer
+    groups: list[dict[str, Any]]
     factor: float
     max_retries: int
     recover_after: int
     lr_factor: float
+    recovering: bool
     calm_steps: int
     steps: int
     evaluations: int
@@ -138,35 +154,42 @@ class DivergenceGuard:
         rise: float = 1e-5,
         ring: int = 3,
         every: int = 10,
-        generators: Sequence[Any] = (),
+        generators: Any = (),
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
+        if not _unwrap.is_optimizer(optimizer):
             raise TypeError(f"optimizer is of type {type(optimizer).__name__}, expected an Optimizer")
-        if isinstance(optimizer, torch.optim.LBFGS):
+        if _unwrap.within(optimizer, torch.optim.LBFGS):
             raise TypeError("optimizer is an LBFGS, which evaluates by itself: expected one that steps on gradients")
+        if not _unwrap.step_takes(optimizer):
+            raise TypeError(
+                f"optimizer is a {type(optimizer).__name__}, whose step needs a closure: expected one without"
+            )
         if on not in ("gradient", "loss"):
             raise ValueError(f"on is {on!r}, expected 'gradient' or 'loss'")
         looks_ahead = on == "gradient"
         ratio = (1.5 if looks_ahead else 3.0) if ratio is None else ratio
         window = (10 if looks_ahead else 20) if window is None else window
-        _check("ratio", ratio, math.isfinite(ratio) and ratio > 1, "a finite number > 1")
-        _check("factor", factor, 0 < factor < 1, "a number between 0 and 1")
-        _check("rise", rise, math.isfinite(rise) and rise >= 0, "a finite number >= 0")
-        _check("max_retries", max_retries, max_retries >= 0, "at least 0")
-        counts = {"window": window, "recover_after": recover_after, "ring": ring, "every": every}
-        for name, value in counts.items():
-            _check(name, value, value >= 1, "at least 1")
+        ratio = real("ratio", ratio, lambda x: math.isfinite(x) and x > 1, "a finite number > 1")
+        self.factor = real("factor", factor, lambda x: 0 < x < 1, "a number between 0 and 1")
+        self._rise = real("rise", rise, lambda x: math.isfinite(x) and x >= 0, "a finite number >= 0")
+        self.max_retries = whole("max_retries", max_retries, 0, "at least 0")
+        self.recover_after, window, ring, every = (
+            whole(name, value, 1, "at least 1")
+            for name, value in (("recover_after", recover_after), ("window", window), ("ring", ring), ("every", every))
+        )
         several("scaler", scaler, GradScaler)
-        self.optimizer = optimizer
+        self.optimizer, self.groups = optimizer, _unwrap.groups(optimizer)
+        # A wrapper that has the scaler steps and updates it, on what it wraps.
+        known, self._target = _unwrap.scaling(optimizer)
+        self._steps_scaler = known is None
+        scaler = scaler if known is None else known
         self.scaler: GradScaler | None = scaler if scaler is not None and scaler.is_enabled() else None
-        self.factor, self.max_retries, self.recover_after = factor, max_retries, recover_after
-        self.judge: Judge = Judge(ratio, window, rise)
+        self.judge: Judge = Judge(ratio, window, self._rise)
         self.scaled: Scaled = Scaled(optimizer)
-        self._rise = rise
-        self.lr_factor = 1.0
+        self.lr_factor, self.recovering = 1.0, False
         self.calm_steps = self.steps = self.evaluations = self.rejections = 0
         self.events: list[GuardEvent] = []
-        modules, schedulers = several("model", model, Module), several("scheduler", scheduler, LRScheduler)
+        modules, schedulers = several("model", model, Module), several_schedulers("scheduler", scheduler)
         self._way: Lookahead | Ring
         if looks_ahead:
             self._way = Lookahead(self, modules, schedulers, generators)
@@ -191,6 +214,7 @@ class DivergenceGuard:
             What the closure raises is passed on, and everything is as before the step; under ``on="loss"``, which has
             no copy of the buffers, only no step has been made.
         """
+        self.groups = _unwrap.groups(self.optimizer)
         return self._way.step(closure)
 
     @property
@@ -201,7 +225,7 @@ class DivergenceGuard:
     def state_dict(self) -> dict[str, Any]:
         """The factor, what was seen, and the counts and events, as plain values; snapshots are not among them."""
         return {
-            **{name: getattr(self, name) for name in _NUMBERS},
+            **{name: getattr(self, name) for name in ("lr_factor", "recovering", *_COUNTS)},
             "past": [(point.loss, point.norm) for point in self.judge.past],
             "events": [asdict(event) for event in self.events],
         }
@@ -209,17 +233,33 @@ class DivergenceGuard:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`.
 
+        Args:
+            state_dict: what `state_dict` gave.
+
         Raises:
             KeyError: it lacks an entry.
+            TypeError: it is no dict, or an entry is of a wrong type.
+            ValueError: an entry is out of its range.
+
+            Nothing has changed then.
         """
-        numbers = {name: state_dict[name] for name in _NUMBERS}
-        past = [Point(loss, norm) for loss, norm in state_dict["past"]]
-        events = [GuardEvent(**event) for event in state_dict["events"]]
-        for name, value in numbers.items():
+        state = State(state_dict, self.state_dict())
+        lr_factor = real("state_dict['lr_factor']", state["lr_factor"], lambda x: 0 < x <= 1, "a number > 0, at most 1")
+        counts, recovering = {name: state.count(name) for name in _COUNTS}, state.flag("recovering")
+        past = [_point(f"state_dict['past'][{at}]", item) for at, item in enumerate(state.listed("past"))]
+        events = [read_event(f"state_dict['events'][{at}]", x) for at, x in enumerate(state.listed("events"))]
+        self.lr_factor, self.recovering = lr_factor, recovering
+        for name, value in counts.items():
             setattr(self, name, value)
         self.judge.past.clear()
         self.judge.past.extend(past)
         self.events = events
+
+    def __repr__(self) -> str:
+        """Which optimizer's, and what it has done so far."""
+        on = "gradient" if isinstance(self._way, Lookahead) else "loss"
+        done = ", ".join(f"{name}={getattr(self, name):g}" for name in ("lr_factor", *_COUNTS))
+        return f"DivergenceGuard({type(self.optimizer).__name__}, on={on!r}, {done}, events={len(self.events)})"
 
     # What both ways of a step are made of.
 
@@ -238,15 +278,15 @@ class DivergenceGuard:
     def unscale(self) -> None:
         """Unscale the gradients, unless the closure did."""
         if self.scaler is not None:
-            stage = self.scaler._per_optimizer_states[id(self.optimizer)]["stage"]
+            stage = self.scaler._per_optimizer_states[id(self._target)]["stage"]
             if stage.name == "READY":
-                self.scaler.unscale_(self.optimizer)
+                self.scaler.unscale_(self._target)
 
     def optimizer_step(self) -> None:
         """A step of the optimizer at the lowered learning rates."""
         try:
             self.scaled.start(self.lr_factor)
-            if self.scaler is None:
+            if self.scaler is None or not self._steps_scaler:
                 self.optimizer.step()
             else:
                 self.scaler.step(self.optimizer)
@@ -255,36 +295,46 @@ class DivergenceGuard:
 
     def update(self) -> None:
         """Update the scaler."""
-        if self.scaler is not None:
+        if self.scaler is not None and self._steps_scaler:
             self.scaler.update()
 
     def rejected(self, fault: Fault, ratio: float | None, loss: float) -> None:
         """Lower the factor after a step that went wrong."""
         self.rejections += 1
         self.lr_factor *= self.factor
-        self.calm_steps = 0
+        self.calm_steps, self.recovering = 0, False
         self.note(fault, ratio, loss)
 
     def accepted(self, loss: float, *, calm: bool) -> None:
         """Count a step, and raise the factor when it is time."""
         self.calm_steps = self.calm_steps + 1 if calm else 0
-        if self.lr_factor < 1 and self.calm_steps >= self.recover_after:
+        if self.lr_factor < 1 and self.calm_steps >= self._wait():
             self.lr_factor = min(1.0, self.lr_factor / self.factor)
-            self.calm_steps = 0
+            self.calm_steps, self.recovering = 0, self.lr_factor < 1
             self.note("recovered", None, loss)
         self.steps += 1
+
+    def _wait(self) -> int:
+        """How many calm steps the factor waits for: few where the rate before it was already seen to hold."""
+        return min(self.recover_after, self.judge.window) if self.recovering else self.recover_after
 
     def note(self, kind: Any, ratio: float | None, loss: float) -> None:
         """Add an event."""
         self.events.append(GuardEvent(self.steps, kind, ratio, self._sign() * loss, self.lr_factor))
 
     def _sign(self) -> int:
-        return -1 if all(group.get("maximize") for group in self.optimizer.param_groups) else 1
+        return -1 if all(group.get("maximize") for group in self.groups) else 1
 
 
-_NUMBERS = ("lr_factor", "calm_steps", "steps", "evaluations", "rejections")
+_COUNTS = ("calm_steps", "steps", "evaluations", "rejections")
 
 
-def _check(name: str, value: float, good: bool, expected: str) -> None:
-    if not good:
-        raise ValueError(f"{name} is {value}, expected {expected}")
+def _point(place: str, item: Any) -> Point:
+    if not (isinstance(item, (list, tuple)) and len(item) == 2):
+        raise TypeError(f"{place} is {item!r}, expected a loss and a gradient norm")
+    loss, norm = item
+    return Point(real(f"{place}[0]", loss), None if norm is None else real(f"{place}[1]", norm, _is_norm, "a norm"))
+
+
+def _is_norm(number: float) -> bool:
+    return math.isfinite(number) and number >= 0

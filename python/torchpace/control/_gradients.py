@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from torchpace.optim import _clip
-
-
-def params_of(optimizer: Optimizer) -> list[Tensor]:
-    """All parameters of an optimizer."""
-    return [param for group in optimizer.param_groups for param in group["params"]]
 
 
 def norm(params: Iterable[Tensor]) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from torchpace.control._graph import check_shows_all, check_twice
 from torchpace.control._untouched import Untouched
 from torchpace.control._vectors import Vector, axpy_, norm, scale_
 
@@ -61,7 +62,7 @@ class Hessian:
             keeps = len(self._calls) == 1
             gradient = self._kept or self._gradient(call, twice=True)
             if self.products == 1:
-                _check_twice(gradient)
+                check_twice(one.grad_fn for one in gradient)
             if keeps:
                 self._kept = gradient
             # A parameter that the loss does not use has a gradient without a graph.
@@ -115,31 +116,20 @@ class Hessian:
                 )
             if not value.requires_grad:
                 raise RuntimeError("the loss depends on no parameter: it was computed without autograd, or detached")
+            if not value.isfinite():
+                raise RuntimeError(f"the loss is not finite: it is {value.item()}, expected a finite number")
+            if self.products <= 1:
+                check_shows_all(value.grad_fn)
             # With an outer gradient that itself has a graph, torch marks all that cannot be differentiated twice.
             outer = torch.ones_like(value, requires_grad=twice)
             gradient = torch.autograd.grad(value, self._params, outer, create_graph=twice, allow_unused=True)
+        if any(param.grad is not None for param in self._params):
+            raise RuntimeError("the loss, or a function in it, calls backward, which hides what it adds to gradients")
         if all(one is None for one in gradient):
             raise RuntimeError("the loss depends on none of the parameters that are not held fixed")
         return [
             torch.zeros_like(param) if one is None else one for one, param in zip(gradient, self._params, strict=True)
         ]
-
-
-def _check_twice(gradient: Vector) -> None:
-    """Raise where the graph holds a function that is marked as differentiable once.
-
-    torch raises when it comes there, which on the way to the parameters alone it does not, and finds zeros.
-    """
-    ahead = [one.grad_fn for one in gradient]
-    seen = set()
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
-            continue
-        if node.name() == "torch::autograd::Error":
-            raise RuntimeError("cannot differentiate twice: the loss uses a function marked with @once_differentiable")
-        seen.add(node)
-        ahead += [after for after, _ in node.next_functions]
 
 
 def _zeros(vector: Vector) -> list[Tensor]:

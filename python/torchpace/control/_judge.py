@@ -34,10 +34,11 @@ class Judge:
     """
 
     ratio: float
+    window: int
     rise: float
 
     def __init__(self, ratio: float, window: int, rise: float) -> None:
-        self.ratio, self.rise = ratio, rise
+        self.ratio, self.window, self.rise = ratio, window, rise
         self.past: deque[Point] = deque(maxlen=window)
 
     def step(self, before: Point, after: Point, turned: Callable[[], bool], retried: bool) -> Fault | None:

@@ -11,6 +11,7 @@ from torchpace.control import _gradients
 from torchpace.control._events import DivergenceError
 from torchpace.control._judge import Point
 from torchpace.control._snapshot import Snapshot
+from torchpace.optim import _unwrap
 
 if TYPE_CHECKING:
     from torchpace.control._divergence_guard import Closure, DivergenceGuard
@@ -49,16 +50,17 @@ class Lookahead:
             raise
 
     def _step_or_restore(self, closure: Closure) -> Any:
-        lr_factor, calm = self._guard.lr_factor, self._guard.calm_steps
+        guard = self._guard
+        before = guard.lr_factor, guard.calm_steps, guard.recovering
         try:
             return self._step(closure)
         except BaseException:
-            self._guard.lr_factor, self._guard.calm_steps = lr_factor, calm
+            guard.lr_factor, guard.calm_steps, guard.recovering = before
             with ExitStack() as stack:  # all of it, also if one is interrupted
                 stack.callback(self._gradients.restore)
                 stack.callback(self._start.restore)
                 stack.callback(self._weights.restore)
-                stack.callback(self._guard.scaled.stop)
+                stack.callback(guard.scaled.stop)
             raise
 
     def _step(self, closure: Closure) -> Any:
@@ -109,7 +111,7 @@ class Lookahead:
         guard = self._guard
         loss, number = guard.evaluate(closure)
         guard.unscale()
-        return loss, Point(number, _gradients.norm(_gradients.params_of(guard.optimizer)))
+        return loss, Point(number, _gradients.norm(_unwrap.params_of(guard.groups)))
 
 
 def _is_judged(point: Point) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from torchpace.control._numbers import number, real, whole
+from torchpace.control._params import Params, listed
 from torchpace.control._sketch import Sketch
+from torchpace.control._state import State
 
 
 class Verdict(str, Enum):
@@ -94,15 +96,16 @@ class Monitor:
     parameters of at most `width` elements.
 
     Args:
-        params: the parameters whose ``grad`` is looked at, as an optimizer takes them; tensors of any shapes.
+        params: the parameters whose ``grad`` is looked at, as an optimizer takes them, with names or in groups too; or
+            those of a module. Tensors of any shapes.
         window: :math:`n`, an even number of steps, at least 16 (default: 50).
         grad_tol: a norm that is small whatever was before, in gradient units, at least 0 (default: 1e-8).
         width: numbers for each parameter, at least 16 (default: 1024).
         seed: of the random signs (default: 0).
 
     Raises:
-        ValueError: an argument is out of its range, or there are no parameters.
-        TypeError: a parameter is not a tensor, or a gradient is sparse.
+        ValueError: an argument is out of its range, there are no parameters, or one is there twice.
+        TypeError: ``params`` is one tensor, or a parameter is none; an argument is no number; a gradient is sparse.
 
     Limits: a plateau whose gradients are 0.001 of those before looks like a critical point, which it nearly is; a rate
     so small that nothing moves, at a persistent gradient, is progress, as slow as it is. Under gradient scaling,
@@ -136,27 +139,22 @@ class Monitor:
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Params,
         window: int = 50,
         grad_tol: float = 1e-8,
         width: int = 1024,
         seed: int = 0,
     ) -> None:
-        params = list(params)
-        if not params:
+        self._params = listed(params)
+        if not self._params:
             raise ValueError("params is empty, expected at least one parameter")
-        for index, param in enumerate(params):
-            if not isinstance(param, Tensor):
-                raise TypeError(f"params[{index}] is of type {type(param).__name__}, expected a tensor")
-        if window < 16 or window % 2:
+        self.window = whole("window", window, 16, "an even number, at least 16")
+        if self.window % 2:
             raise ValueError(f"window is {window}, expected an even number, at least 16")
-        if not (math.isfinite(grad_tol) and grad_tol >= 0):
-            raise ValueError(f"grad_tol is {grad_tol}, expected a finite number >= 0")
-        if width < 16:
-            raise ValueError(f"width is {width}, expected at least 16")
-        self.window, self.grad_tol = window, grad_tol
-        self._setup = (window, width, seed)
-        self._sketch = Sketch(params, width, seed)
+        self.grad_tol = real("grad_tol", grad_tol, lambda x: math.isfinite(x) and x >= 0, "a finite number >= 0")
+        width, seed = whole("width", width, 16, "at least 16"), whole("seed", seed)
+        self._setup = (self.window, width, seed)
+        self._sketch = Sketch(self._params, width, seed)
         self.reset()
 
     def reset(self) -> None:
@@ -179,12 +177,19 @@ class Monitor:
 
         Raises:
             ValueError: the loss has more than one element.
-            TypeError: a gradient is sparse.
+            TypeError: it is no number, or a gradient is sparse.
+            RuntimeError: no parameter has a gradient.
         """
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
                 raise ValueError(f"loss has shape {list(loss.shape)}, expected one number")
+            if loss.is_complex():
+                raise TypeError(f"loss is of {loss.dtype}, expected a real number")
             loss = loss.detach().clone().reshape(())
+        else:
+            loss = number("loss", loss)
+        if all(param.grad is None for param in self._params):
+            raise RuntimeError("no parameter has a gradient: call observe after backward and before zero_grad")
         now = self._sketch()
         last = torch.zeros_like(now) if self._last is None else self._last
         self._seen.append((loss, now @ now, now @ last))
@@ -199,6 +204,11 @@ class Monitor:
             if self._before is not None:
                 self._product = self._sum @ self._before
             self._before, self._sum = self._sum, None
+
+    def __repr__(self) -> str:
+        """What it looks at, how much it has seen, and the verdict."""
+        seen = f"window={self.window}, seen={self._count}"
+        return f"Monitor({len(self._params)} parameters, {seen}, verdict={str(self.verdict)!r})"
 
     @property
     def signs(self) -> Signs | None:
@@ -287,30 +297,51 @@ class Monitor:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`.
 
+        Args:
+            state_dict: what `state_dict` gave.
+
         Raises:
             KeyError: it lacks an entry.
-            ValueError: it is of another window, width or seed, or of other parameters.
+            TypeError: it is no dict, or an entry is of a wrong type.
+            ValueError: an entry is out of its range, or it is of another window, width or seed, or of other parameters.
+
+            Nothing has changed then.
         """
-        state = {name: state_dict[name] for name in self.state_dict()}
-        if tuple(state["setup"]) != self._setup:
+        state = State(state_dict, self.state_dict())
+        if tuple(state.listed("setup")) != self._setup:
             raise ValueError(f"the state is of window, width and seed {state['setup']}, expected {list(self._setup)}")
-        now = self._sketch()
-        vectors = {}
-        for name in ("last", "sum", "before"):
-            vectors[name] = state[name]
-            if state[name] is not None:
-                if state[name].shape != now.shape:
-                    raise ValueError(
-                        f"the state's {name} has {state[name].numel()} numbers, expected {now.numel()}: it is of other "
-                        "parameters"
-                    )
-                vectors[name] = state[name].to(now).clone()
-        self._count = state["count"]
+        count, now = state.count("count"), self._sketch.empty()
+        seen = min(count, self.window)
+        losses = state.numbers("losses", seen, signed=True, finite=False)
+        squares = state.numbers("squares", seen, finite=False)
+        products = state.numbers("products", seen, signed=True, finite=False)
+        product = state.number("product", signed=True, finite=False)
+        greatest = state.number("greatest", finite=False)
+        half = self.window // 2
+        vectors = {
+            name: _vector(name, state[name], now, expected)
+            for name, expected in (("last", count > 0), ("sum", count % half > 0), ("before", count >= half))
+        }
+        self._count = count
         self._seen.clear()
-        for loss, squared, product in zip(state["losses"], state["squares"], state["products"], strict=True):
-            self._seen.append((loss, now.new_tensor(squared), now.new_tensor(product)))
+        for loss, squared, times in zip(losses, squares, products, strict=True):
+            self._seen.append((loss, now.new_tensor(squared), now.new_tensor(times)))
         self._last, self._sum, self._before = vectors["last"], vectors["sum"], vectors["before"]
-        self._product, self._greatest = state["product"], state["greatest"]
+        self._product, self._greatest = product, greatest
+
+
+def _vector(name: str, value: Any, like: Tensor, is_expected: bool) -> Tensor | None:
+    """A vector of a state, of its own and where the gradients' sketches are."""
+    if value is None and not is_expected:
+        return None
+    if not isinstance(value, Tensor) or not is_expected:
+        expected = "a tensor" if is_expected else "None at this count"
+        raise TypeError(f"state_dict[{name!r}] is of type {type(value).__name__}, expected {expected}")
+    if value.shape != like.shape:
+        raise ValueError(
+            f"the state's {name} has {value.numel()} numbers, expected {like.numel()}: it is of other parameters"
+        )
+    return value.to(like, copy=True)
 
 
 def _over(value: float, unit: float) -> float:

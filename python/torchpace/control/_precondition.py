@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchpace.control._theory import max_stable_lr, max_stable_lr_adam, max_stable_lr_rmsprop
+from torchpace.optim import _unwrap
 
 _KNOWN = (torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adam)
 
@@ -21,7 +22,7 @@ class Preconditioner:
     r"""How an optimizer steps on a parameter: :math:`\theta \leftarrow \theta - \eta P^{-1} u`, with momentum in u."""
 
     index: int
-    """The parameter group."""
+    """The parameter group, of its optimizer."""
     divisor: Tensor | float
     """:math:`P`; of a complex parameter its parts, along a last dimension."""
     bound: float
@@ -32,13 +33,32 @@ class Preconditioner:
     """The weight decay beside the gradient."""
 
 
-def check_known(optimizer: Any) -> None:
-    """Raise TypeError where it is not known how the optimizer steps."""
-    if not isinstance(optimizer, _KNOWN):
-        raise TypeError(f"optimizer is {type(optimizer).__name__}, expected SGD, RMSprop, Adagrad, Adam or AdamW")
+def known(optimizer: Any) -> list[Optimizer]:
+    """The optimizers that step, in one that may have been prepared by a trainer or be of several.
+
+    Raises:
+        TypeError: it is not known how one steps.
+    """
+    found = _unwrap.innermost(optimizer) if _unwrap.is_optimizer(optimizer) else [optimizer]
+    for one in found:
+        if not isinstance(one, _KNOWN):
+            raise TypeError(f"optimizer is {type(one).__name__}, expected SGD, RMSprop, Adagrad, Adam or AdamW")
+    return found
 
 
-def preconditioners(optimizer: Optimizer, params: Sequence[Tensor]) -> list[Preconditioner | None]:
+def known_one(optimizer: Any) -> Optimizer:
+    """The one optimizer that steps.
+
+    Raises:
+        TypeError: it is not known how it steps, or there are several.
+    """
+    found = known(optimizer)
+    if len(found) > 1:
+        raise TypeError(f"optimizer is {type(optimizer).__name__}, which holds {len(found)} optimizers, expected one")
+    return found[0]
+
+
+def preconditioners(optimizer: Any, params: Sequence[Tensor]) -> list[Preconditioner | None]:
     """One for each parameter; None for those that the optimizer has not stepped on, if it keeps a state.
 
     Raises:
@@ -46,23 +66,27 @@ def preconditioners(optimizer: Optimizer, params: Sequence[Tensor]) -> list[Prec
         ValueError: a parameter is not the optimizer's.
         RuntimeError: the optimizer keeps a state and has none of any of them yet.
     """
-    check_known(optimizer)
-    index_of = {id(param): index for index, group in enumerate(optimizer.param_groups) for param in group["params"]}
+    place_of = {
+        id(param): (one, index)
+        for one in known(optimizer)
+        for index, group in enumerate(one.param_groups)
+        for param in group["params"]
+    }
     found: list[Preconditioner | None] = []
     for at, param in enumerate(params):
-        if id(param) not in index_of:
+        if id(param) not in place_of:
             raise ValueError(f"params[{at}] is not among the optimizer's parameters")
-        index = index_of[id(param)]
-        group, state = optimizer.param_groups[index], optimizer.state.get(param, {})
-        if not isinstance(optimizer, torch.optim.SGD) and not _has_stepped(optimizer, state):
+        one, index = place_of[id(param)]
+        group, state = one.param_groups[index], one.state.get(param, {})
+        if not isinstance(one, torch.optim.SGD) and not _has_stepped(one, state):
             found.append(None)
             continue
-        weight_decay, decouples = float(group["weight_decay"]), _decouples(optimizer, group)
+        weight_decay, decouples = float(group["weight_decay"]), _decouples(one, group)
         found.append(
             Preconditioner(
                 index,
-                _divisor(optimizer, group, state),
-                _bound(optimizer, group),
+                _divisor(one, group, state),
+                _bound(one, group),
                 0.0 if decouples else weight_decay,
                 weight_decay if decouples else 0.0,
             )

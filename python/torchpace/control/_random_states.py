@@ -55,6 +55,13 @@ class RandomStates:
                     module.manual_seed(number)
 
 
+def is_generator(value: Any) -> bool:
+    """Whether it is a random generator, of torch, Python or NumPy."""
+    numpy = sys.modules.get("numpy")
+    theirs = () if numpy is None else (numpy.random.Generator, numpy.random.RandomState)
+    return isinstance(value, (torch.Generator, random.Random, *theirs))
+
+
 def _module(device: torch.device) -> Any:
     """The module of torch for a device with a generator of its own."""
     if device.type in ("cpu", "meta"):

@@ -125,8 +125,17 @@ class RangeTest:
         low, high = self.range
         return schedule.cyclic(up, down, low, high, shape, gamma).rebase(1.0)
 
+    def __repr__(self) -> str:
+        """What was found, in numbers; the losses are in the attributes."""
+        lows, highs = (f"{rate:.3g}" for rate in (min(self.lrs, default=math.nan), max(self.lrs, default=math.nan)))
+        swept = f"{len(self.losses)} x {len(self.lrs)} rates from {lows} to {highs}"
+        found = self.range and tuple(float(f"{rate:.3g}") for rate in self.range)
+        return f"RangeTest({swept}, suggestion={_short(self.suggestion)}, spread={_short(self.spread)}, range={found})"
+
     def plot(self, *, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the losses against the rates, and the suggestion, with matplotlib.
+
+        Where a loss explodes, the axis ends above the first losses, by as much as they fall, and the curve leaves it.
 
         Args:
             ax: matplotlib axes to draw on (default: those of a new figure).
@@ -145,17 +154,35 @@ class RangeTest:
         if ax is None:
             ax = pyplot.subplots()[1]
             ax.set(xlabel="lr", ylabel="loss", xscale="log")
+        is_empty = not ax.has_data()
         for losses, smoothed in zip(self.losses, self.smoothed, strict=True):
             (line,) = ax.plot(self.lrs[: len(smoothed)], smoothed, **style)
             ax.plot(self.lrs[: len(losses)], losses, color=line.get_color(), alpha=0.3, linewidth=0.5)
         if self.suggestion is not None:
             ax.axvline(self.suggestion, color="gray", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
             ax.legend()
+        if is_empty and ax.get_yscale() == "linear":
+            self._cut(ax)
         return ax
+
+    def _cut(self, ax: Axes) -> None:
+        """Set the range of the losses so that an explosion does not hide what comes before it."""
+        curves = [losses for losses in (*self.losses, *self.smoothed) if losses]
+        finite = [loss for losses in curves for loss in losses if math.isfinite(loss)]
+        if not finite:
+            return
+        first, least = max(losses[0] for losses in curves), min(finite)
+        top = first + ((first - least) or abs(first) or 1.0)
+        if max(finite) > top:
+            ax.set_ylim(least - 0.05 * (top - least), top)
 
     def _least(self) -> list[int]:
         """For each repeat the index of the least smoothed loss."""
         return [min(range(len(smoothed)), key=smoothed.__getitem__) for smoothed in self.smoothed]
+
+
+def _short(number: float | None) -> str:
+    return "None" if number is None else f"{number:.3g}"
 
 
 def smooth(losses: list[float], weight: float) -> list[float]:

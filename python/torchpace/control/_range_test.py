@@ -14,8 +14,10 @@ from torch.optim import Optimizer
 
 from torchpace.control._bar import Bar
 from torchpace.control._batches import Batches
+from torchpace.control._numbers import real, whole
 from torchpace.control._range_result import RangeTest, smooth
 from torchpace.control._snapshot import Snapshot
+from torchpace.optim import _unwrap
 
 Loss = Callable[[Any, Any], Any]
 
@@ -46,16 +48,18 @@ def lr_range_test(
     The suggestion is a sixth of the rate at which the smoothed loss is least; see `RangeTest`.
 
     Afterwards, and also if it is interrupted or fails, everything is as it was, to the bit: model, buffers and modes,
-    gradients, optimizer, global random numbers, and a DataLoader's generators and samplers. A dataset that
-    changes when it is read stays changed.
+    gradients, the optimizer with all that it wraps, global random numbers, and a loader with the loaders, samplers,
+    counts of epochs and generators in it, whatever class it is of. Of a dataset it is what its attributes are; what
+    they hold inside and changes when it is read, such as a list, stays changed.
 
     Args:
         model: the module to train, in the mode (train or eval) that it is in.
-        optimizer: any optimizer of torch's or ours over its parameters. The rate is that of the group with the largest
-            ``lr``; the others keep their proportions.
+        optimizer: any optimizer of torch's or ours over its parameters, also as accelerate or Fabric prepared it,
+            within a wrapper, or several in one. The rate is that of the group with the largest ``lr``; the others keep
+            their proportions.
         loss: called as ``loss(model, batch)``, returns the loss, one number, to call ``backward()`` on.
-        data: a DataLoader, a list of batches, or another iterable that begins anew each time; gone through as often
-            as needed.
+        data: a DataLoader, prepared by a trainer or not, a list of batches, or another iterable that begins anew each
+            time; gone through as often as needed.
         low: :math:`l`, above 0, parameter units per gradient unit (default: 1e-7).
         high: :math:`h`, above `low` (default: 10).
         steps: :math:`n`, batches of a sweep, at least 2 (default: 100).
@@ -64,7 +68,7 @@ def lr_range_test(
         stop_ratio: above 0; `math.inf` for no stop (default: 2).
         repeats: sweeps, each from the same state with other random numbers and another order of the batches; at least
             1 (default: 1).
-        seed: of the random numbers of the first sweep; the next have the next (default: 0).
+        seed: of the random numbers of the first sweep, at least 0; the next have the next (default: 0).
         progress: show a bar, if tqdm is installed (default: True).
 
     Returns:
@@ -72,7 +76,9 @@ def lr_range_test(
 
     Raises:
         TypeError: an argument is of a wrong type, or `data` can be gone through only once.
-        ValueError: an argument is out of its range, `data` has no batches, or a sweep's first loss is not finite.
+        ValueError: an argument is out of its range, the optimizer has none of the model's parameters, `data` has no
+            batches, or a sweep's first loss is not finite.
+        RuntimeError: the loss depends on none of the optimizer's parameters.
 
     Paper:
         Smith, Cyclical learning rates for training neural networks, 2017.
@@ -95,17 +101,17 @@ def lr_range_test(
         ([1.0, 1.0], 0.001)
     """
     _check_types(model, optimizer, loss)
-    _check("low", low, math.isfinite(low) and low > 0, "a finite number > 0")
-    _check("high", high, math.isfinite(high) and high > low, f"a finite number > low ({low})")
-    _check("steps", steps, steps >= 2, "at least 2")
-    _check("smoothing", smoothing, 0 <= smoothing < 1, "a number >= 0 and < 1")
-    _check("stop_ratio", stop_ratio, stop_ratio > 0, "a number > 0")
-    _check("repeats", repeats, repeats >= 1, "at least 1")
+    low = real("low", low, lambda x: math.isfinite(x) and x > 0, "a finite number > 0")
+    high = real("high", high, lambda x: math.isfinite(x) and x > low, f"a finite number > low ({low})")
+    steps, repeats = whole("steps", steps, 2, "at least 2"), whole("repeats", repeats, 1, "at least 1")
+    smoothing = real("smoothing", smoothing, lambda x: 0 <= x < 1, "a number >= 0 and < 1")
+    stop_ratio = real("stop_ratio", stop_ratio, lambda x: x > 0, "a number > 0")
+    seed = whole("seed", seed, 0)
     if mode not in ("exponential", "linear"):
         raise ValueError(f"mode is {mode!r}, expected 'exponential' or 'linear'")
     batches = Batches(data)
     lrs = [_rate(low, high, step / (steps - 1), mode) for step in range(steps)]
-    shares = _shares(optimizer)
+    rates = _Rates(optimizer)
     losses: list[list[float]] = []
     snapshot = Snapshot(model, optimizer).take()
     with ExitStack() as stack:
@@ -117,7 +123,7 @@ def lr_range_test(
                 snapshot.restore()
             snapshot.seed_random(seed + repeat)
             with closing(batches.of_repeat(seed, repeat)) as drawn:
-                losses.append(_sweep(model, optimizer, loss, drawn, lrs, shares, smoothing, stop_ratio, bar))
+                losses.append(_sweep(model, optimizer, loss, drawn, lrs, rates, smoothing, stop_ratio, bar))
     return RangeTest(lrs, losses, [smooth(found, smoothing) for found in losses])
 
 
@@ -127,7 +133,7 @@ def _sweep(
     loss: Loss,
     batches: Iterator[Any],
     lrs: list[float],
-    shares: list[float],
+    rates: _Rates,
     smoothing: float,
     stop_ratio: float,
     bar: Bar,
@@ -135,7 +141,7 @@ def _sweep(
     """The losses up to where the sweep stops."""
     losses: list[float] = []
     for lr in lrs:
-        _set(optimizer, lr, shares)
+        rates.set(lr)
         number = _step(model, optimizer, loss, next(batches))
         if not math.isfinite(number):
             if not losses:
@@ -156,6 +162,7 @@ class _NotFiniteError(Exception):
 def _step(model: Module, optimizer: Optimizer, loss: Loss, batch: Any) -> float:
     """A step; the loss before it."""
     values: list[float] = []
+    scaler, _ = _unwrap.scaling(optimizer)
 
     def closure() -> Any:
         optimizer.zero_grad()
@@ -166,11 +173,19 @@ def _step(model: Module, optimizer: Optimizer, loss: Loss, batch: Any) -> float:
         values.append(value.item())
         if not math.isfinite(values[0]):
             raise _NotFiniteError
-        value.backward()  # type: ignore[no-untyped-call]
+        scaled: Any = value if scaler is None else scaler.scale(value)
+        scaled.backward()
+        if all(param.grad is None for param in _unwrap.params(optimizer)):
+            raise RuntimeError("the loss depends on none of the optimizer's parameters")
         return value
 
+    step: Callable[..., Any] = optimizer.step
     with suppress(_NotFiniteError), torch.enable_grad():
-        optimizer.step(closure)
+        if scaler is None and _unwrap.step_takes(optimizer, None):
+            step(closure)
+        else:
+            closure()
+            step()
     return values[0]
 
 
@@ -178,28 +193,41 @@ def _rate(low: float, high: float, share: float, mode: str) -> float:
     return low + (high - low) * share if mode == "linear" else low ** (1 - share) * high**share
 
 
-def _shares(optimizer: Optimizer) -> list[float]:
-    """The groups' learning rates in units of the largest; 1 where all are 0."""
-    rates = [float(group["lr"]) for group in optimizer.param_groups]
-    return [rate / max(rates) if max(rates) > 0 else 1.0 for rate in rates]
+class _Rates:
+    """The groups of an optimizer, and of those within it, that have a learning rate, and their shares of the largest.
 
+    A wrapper may have groups of its own, copies of those within: each wrapper's are in proportion among themselves.
+    """
 
-def _set(optimizer: Optimizer, lr: float, shares: list[float]) -> None:
-    for group, share in zip(optimizer.param_groups, shares, strict=True):
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr * share)
-        else:
-            group["lr"] = lr * share
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._shares: list[tuple[dict[str, Any], float]] = []
+        innermost = _unwrap.innermost(optimizer)
+        outer = [part for part in _unwrap.parts(optimizer) if all(part is not inner for inner in innermost)]
+        known: set[int] = set()
+        for together in (innermost, *([part] for part in outer)):
+            groups = [group for part in together for group in _unwrap.own_groups(part) if "lr" in group]
+            groups = [group for group in groups if id(group) not in known]
+            known.update(map(id, groups))
+            largest = max((float(group["lr"]) for group in groups), default=0.0)
+            self._shares += [(group, float(group["lr"]) / largest if largest > 0 else 1.0) for group in groups]
+        if not self._shares:
+            raise ValueError("optimizer has no group with an 'lr', expected at least one")
+
+    def set(self, lr: float) -> None:
+        """Give the group of the largest rate this one, and the others theirs."""
+        for group, share in self._shares:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr * share)
+            else:
+                group["lr"] = lr * share
 
 
 def _check_types(model: Any, optimizer: Any, loss: Any) -> None:
-    for name, value, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} is of type {type(value).__name__}, expected {kind.__name__}")
+    if not isinstance(model, Module):
+        raise TypeError(f"model is of type {type(model).__name__}, expected Module")
+    if not _unwrap.is_optimizer(optimizer):
+        raise TypeError(f"optimizer is of type {type(optimizer).__name__}, expected Optimizer")
     if not callable(loss):
         raise TypeError(f"loss is of type {type(loss).__name__}, expected a function of the model and a batch")
-
-
-def _check(name: str, value: float, good: bool, expected: str) -> None:
-    if not good:
-        raise ValueError(f"{name} is {value}, expected {expected}")
+    if {id(param) for param in model.parameters()}.isdisjoint(map(id, _unwrap.params(optimizer))):
+        raise ValueError("optimizer has none of the parameters of model, expected at least one")

@@ -38,6 +38,12 @@ class Sketch:
             pieces = [piece.to(torch.float64) for piece in pieces]
         return torch.cat(pieces)
 
+    def empty(self) -> Tensor:
+        """The sketch of no gradients."""
+        types = {_real_type(param.dtype) for param in self._params}
+        size = sum(min(_real_numel(param), self._width) for param in self._params)
+        return torch.zeros(size, dtype=max(types, key=lambda kind: kind.itemsize), device=self._home)
+
     def _piece(self, param: Tensor, signs: Tensor | None) -> Tensor:
         grad = param.grad
         if grad is None:

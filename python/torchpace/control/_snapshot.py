@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn import Module
@@ -12,8 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from torchpace.control._copies import Copies
-from torchpace.control._random_states import RandomStates
-from torchpace.control._structure import Structure
+from torchpace.control._random_states import RandomStates, is_generator
+from torchpace.control._structure import Structure, run_all
+from torchpace.optim import _unwrap
 
 _T = TypeVar("_T")
 
@@ -34,15 +36,19 @@ class Snapshot:
     gradients and AdamW's state, four times the parameters. Until the next `take` a snapshot also keeps the tensors
     alive that it would restore, such as gradients that were cleared.
 
+    An optimizer or scheduler may be one that a trainer prepared (accelerate's, Fabric's), a wrapper (Lookahead, SAM,
+    ZeroRedundancyOptimizer) or several in one: what is within, in attributes, lists and dicts, is restored with it.
+
     Not restored are what hides in functions' closures and global variables, hooks, and what a module's own attributes
     hold inside: a list is the same list again, but not rid of what was appended.
 
     Args:
         modules: a module, or several; a submodule comes with its parent (default: none).
-        optimizers: an optimizer, or several; with the parameters in their groups (default: none).
+        optimizers: an optimizer, or several; with the parameters in their groups, and all optimizers and GradScalers
+            within (default: none).
         schedulers: a scheduler of torch's or ours, or several (default: none).
         scalers: a `torch.amp.GradScaler`, or several (default: none).
-        generators: random generators besides the global ones, of torch, Python or NumPy (default: none).
+        generators: a random generator besides the global ones, of torch, Python or NumPy, or several (default: none).
         parameters: take parameters, optimizers and schedulers; without, optimizers only tell of parameters with
             gradients (default: True).
         buffers: take modules' buffers, attributes and modes (default: True).
@@ -74,17 +80,17 @@ class Snapshot:
         schedulers: LRScheduler | Sequence[LRScheduler] = (),
         scalers: GradScaler | Sequence[GradScaler] = (),
         *,
-        generators: Sequence[Any] = (),
+        generators: Any = (),
         parameters: bool = True,
         buffers: bool = True,
         gradients: bool = True,
         random: bool = True,
     ) -> None:
         self._modules = several("modules", modules, Module)
-        self._optimizers = several("optimizers", optimizers, Optimizer)
-        self._schedulers = several("schedulers", schedulers, LRScheduler)
+        self._optimizers = several("optimizers", optimizers, Optimizer, _unwrap.is_optimizer)
+        self._schedulers = several_schedulers("schedulers", schedulers)
         self._scalers = several("scalers", scalers, GradScaler)
-        self._generators = list(generators)
+        self._generators = several("generators", generators, torch.Generator, is_generator)
         self._takes_parameters, self._takes_buffers, self._takes_gradients = parameters, buffers, gradients
         self._copies = Copies()
         self._structure: Structure | None = None
@@ -107,9 +113,10 @@ class Snapshot:
             if self._takes_buffers:
                 _visit_module(structure, module)
         for optimizer in self._optimizers:
-            params += [param for group in optimizer.param_groups for param in group["params"]]
+            parts = _unwrap.parts(optimizer)
+            params += [param for group in _unwrap.groups_of(parts) for param in group["params"]]
             if self._takes_parameters:
-                _visit_optimizer(structure, optimizer)
+                _visit_optimizer(structure, parts)
         for value in [*(self._schedulers if self._takes_parameters else []), *self._scalers, *self._generators]:
             structure.visit(value, 2)  # its attributes, and those of the objects it was given
         params = list({id(param): param for param in params}.values())
@@ -124,27 +131,28 @@ class Snapshot:
     def restore(self) -> None:
         """Put the state back; as often as wanted.
 
-        An interrupt (KeyboardInterrupt) takes effect when all is done.
+        An interrupt (KeyboardInterrupt) takes effect when all is done, and so does an error of something that cannot
+        be put back, such as an array that is read-only now: the rest is.
 
         Raises:
             RuntimeError: none was taken.
         """
-        try:
-            self._restore()
-        except KeyboardInterrupt:
-            self._restore()
-            raise
-
-    def _restore(self) -> None:
         if self._structure is None:
             raise RuntimeError("there is no state to restore: call take() first")
-        self._structure.restore()
-        self._copies.restore()
+        try:
+            self._restore(self._structure)
+        except KeyboardInterrupt:
+            self._restore(self._structure)
+            raise
+
+    def _restore(self, structure: Structure) -> None:
+        random = [] if self._random is None else [self._random.restore]
+        run_all([structure.restore, self._copies.restore, self._restore_gradients, *random])
+
+    def _restore_gradients(self) -> None:
         for param, grad in self._gradients:
             if param.grad is not grad:
                 param.grad = grad
-        if self._random is not None:
-            self._random.restore()
 
     def seed_random(self, number: int) -> None:
         """Seed the global generators whose states were taken; `number` is at least 0."""
@@ -161,20 +169,58 @@ class Snapshot:
         """The memory of the copies, in bytes."""
         return self._copies.nbytes
 
+    def __repr__(self) -> str:
+        """What it is of, and whether it was taken."""
+        held: dict[str, list[Any]] = {
+            "modules": self._modules,
+            "optimizers": self._optimizers,
+            "schedulers": self._schedulers,
+            "scalers": self._scalers,
+            "generators": self._generators,
+        }
+        of = [f"{name}={len(those)}" for name, those in held.items() if those]
+        return f"Snapshot({', '.join([*of, f'taken={self._structure is not None}', f'nbytes={self.nbytes}'])})"
 
-def several(name: str, values: _T | Iterable[_T] | None, kind: type[_T]) -> list[_T]:
+
+def several(
+    name: str, values: _T | Iterable[_T] | None, kind: type[_T], counts: Callable[[Any], bool] | None = None
+) -> list[_T]:
     """One value, several, or None, as a list.
+
+    Args:
+        name: of the argument.
+        values: what it is.
+        kind: what it is to be.
+        counts: whether something counts as that (default: None, whether it is an instance).
 
     Raises:
         TypeError: one is of another type.
     """
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, kind) if counts is None else counts(value)
+
     if values is None:
         return []
-    found = [values] if isinstance(values, kind) or not isinstance(values, Iterable) else list(values)
+    found: list[Any] = [values] if fits(values) or not isinstance(values, Iterable) else list(values)
     for value in found:
-        if not isinstance(value, kind):
+        if not fits(value):
             raise TypeError(f"{name} holds a {type(value).__name__}, expected {kind.__name__}")
     return found
+
+
+def several_schedulers(name: str, values: Any) -> list[LRScheduler]:
+    """Those among values and within what was prepared by a trainer.
+
+    Raises:
+        TypeError: something is none and holds none.
+    """
+
+    def fits(value: Any) -> bool:
+        return not isinstance(value, (list, tuple)) and bool(_unwrap.within(value, LRScheduler))
+
+    found = several(name, values, LRScheduler, fits)
+    return [scheduler for value in found for scheduler in _unwrap.within(value, LRScheduler)]
 
 
 def _visit_module(structure: Structure, module: Module) -> None:
@@ -187,9 +233,15 @@ def _visit_module(structure: Structure, module: Module) -> None:
     structure.tensors += [tensor for tensor in module._buffers.values() if tensor is not None]
 
 
-def _visit_optimizer(structure: Structure, optimizer: Optimizer) -> None:
-    structure.attributes(optimizer)
-    structure.visit(optimizer.state, _CUSTOM_DEPTH)
-    for name, value in vars(optimizer).items():
-        if "hooks" not in name:
-            structure.visit(value, 0)
+def _visit_optimizer(structure: Structure, parts: list[Any]) -> None:
+    for part in parts:
+        structure.attributes(part)
+        groups = _unwrap.attribute(part, "param_groups")
+        if groups is not None:
+            structure.visit(_unwrap.attribute(part, "state"), _CUSTOM_DEPTH)
+            structure.visit(groups, 0)
+        for name, value in _unwrap.entries(part).items():
+            if "hooks" not in name:
+                structure.visit(value, 0)
+    for scaler in _unwrap.within(parts[0], GradScaler) if len(parts) > 1 else []:
+        structure.visit(scaler, 2)

@@ -3,6 +3,7 @@
 from typing import Literal, SupportsFloat
 
 from torchpace import _native
+from torchpace.control._numbers import flag, number
 
 
 def max_stable_lr(
@@ -27,7 +28,7 @@ def max_stable_lr(
 
     Args:
         lambda_max: :math:`\lambda_{max} \ge 0`, the largest eigenvalue of the Hessian, in units of the loss by
-            parameter units squared; `sharpness` measures it.
+            parameter units squared; `sharpness` measures it, and what it returns may be given as it is.
         momentum: :math:`0 \le \beta < 1` (default: 0).
         dampening: :math:`0 \le d < 1`; as in torch, without effect where there is no momentum. The averaged form
             :math:`v = \beta v + (1 - \beta) g` is the dampening :math:`d = \beta`; torch's first step is not dampened,
@@ -40,6 +41,7 @@ def max_stable_lr(
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: one is of a wrong type.
 
     Paper:
         Polyak, Some methods of speeding up the convergence of iteration methods, 1964. Cohen, Kaur, Li, Kolter and
@@ -52,7 +54,13 @@ def max_stable_lr(
         >>> [round(max_stable_lr(1.0, 0.9, d, nesterov), 3) for d, nesterov in [(0, False), (0.9, False), (0, True)]]
         [3.8, 38.0, 1.357]
     """
-    return _native.max_stable_lr(lambda_max, momentum, dampening, nesterov, weight_decay)
+    return _native.max_stable_lr(
+        number("lambda_max", lambda_max),
+        number("momentum", momentum),
+        number("dampening", dampening),
+        flag("nesterov", nesterov),
+        number("weight_decay", weight_decay),
+    )
 
 
 def max_stable_lr_rmsprop(lambda_max: SupportsFloat, momentum: float = 0.0) -> float:
@@ -62,8 +70,8 @@ def max_stable_lr_rmsprop(lambda_max: SupportsFloat, momentum: float = 0.0) -> f
     slowly where :math:`\alpha` is near 1.
 
     Args:
-        lambda_max: the largest eigenvalue of :math:`P^{-1} H`, at least 0; ``sharpness(..., optimizer=...)`` measures
-            it.
+        lambda_max: the largest eigenvalue of :math:`P^{-1} H`, at least 0; ``sharpness(..., optimizer=...)``
+            measures it, and what it returns may be given as it is.
         momentum: :math:`0 \le \beta < 1`, RMSprop's (default: 0).
 
     Returns:
@@ -71,6 +79,7 @@ def max_stable_lr_rmsprop(lambda_max: SupportsFloat, momentum: float = 0.0) -> f
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: one is of a wrong type.
 
     Paper:
         Cohen, Ghorbani, Krishnan, Agarwal, Medapati, Badura, Suo, Cardoze, Nado, Dahl and Gilmer, Adaptive gradient
@@ -81,7 +90,7 @@ def max_stable_lr_rmsprop(lambda_max: SupportsFloat, momentum: float = 0.0) -> f
         >>> max_stable_lr_rmsprop(4.0), max_stable_lr_rmsprop(4.0, momentum=0.5)
         (0.5, 0.75)
     """
-    return _native.max_stable_lr_rmsprop(lambda_max, momentum)
+    return _native.max_stable_lr_rmsprop(number("lambda_max", lambda_max), number("momentum", momentum))
 
 
 def max_stable_lr_adam(lambda_max: SupportsFloat, beta1: float = 0.9, decoupled_weight_decay: float = 0.0) -> float:
@@ -95,7 +104,7 @@ def max_stable_lr_adam(lambda_max: SupportsFloat, beta1: float = 0.9, decoupled_
 
     Args:
         lambda_max: the largest eigenvalue of :math:`P^{-1} H`, at least 0, :math:`P` being the diagonal of what the
-            step divides by; ``sharpness(..., optimizer=...)`` measures it.
+            step divides by; ``sharpness(..., optimizer=...)`` measures it, and what it returns may be given as it is.
         beta1: :math:`0 \le \beta_1 < 1` (default: 0.9).
         decoupled_weight_decay: :math:`w \ge 0`, AdamW's ``weight_decay``; Adam's coupled one belongs to :math:`H`
             (default: 0).
@@ -105,6 +114,7 @@ def max_stable_lr_adam(lambda_max: SupportsFloat, beta1: float = 0.9, decoupled_
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: one is of a wrong type.
 
     Paper:
         Cohen et al., Adaptive gradient methods at the edge of stability, 2022.
@@ -114,7 +124,11 @@ def max_stable_lr_adam(lambda_max: SupportsFloat, beta1: float = 0.9, decoupled_
         >>> round(max_stable_lr_adam(1.0), 6), max_stable_lr_adam(1.0, beta1=0.0)
         (38.0, 2.0)
     """
-    return _native.max_stable_lr_adam(lambda_max, beta1, decoupled_weight_decay)
+    return _native.max_stable_lr_adam(
+        number("lambda_max", lambda_max),
+        number("beta1", beta1),
+        number("decoupled_weight_decay", decoupled_weight_decay),
+    )
 
 
 def scale_lr(lr: float, batch: float, to_batch: float, rule: Literal["linear", "sqrt"] = "linear") -> float:
@@ -135,6 +149,7 @@ def scale_lr(lr: float, batch: float, to_batch: float, rule: Literal["linear", "
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: one is of a wrong type.
 
     Paper:
         Goyal et al., Accurate, large minibatch SGD, 2017 (linear). Krizhevsky, One weird trick for parallelizing
@@ -146,7 +161,9 @@ def scale_lr(lr: float, batch: float, to_batch: float, rule: Literal["linear", "
         >>> scale_lr(0.1, 256, 1024), scale_lr(0.1, 256, 1024, rule="sqrt")
         (0.4, 0.2)
     """
-    return _native.scale_lr(lr, batch, to_batch, rule)
+    if not isinstance(rule, str):
+        raise TypeError(f"rule is of type {type(rule).__name__}, expected 'linear' or 'sqrt'")
+    return _native.scale_lr(number("lr", lr), number("batch", batch), number("to_batch", to_batch), rule)
 
 
 def effective_lr(lr: float, momentum: float, dampening: float = 0.0) -> float:
@@ -165,6 +182,7 @@ def effective_lr(lr: float, momentum: float, dampening: float = 0.0) -> float:
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: one is of a wrong type.
 
     Paper:
         Polyak, Some methods of speeding up the convergence of iteration methods, 1964.
@@ -174,7 +192,7 @@ def effective_lr(lr: float, momentum: float, dampening: float = 0.0) -> float:
         >>> round(effective_lr(0.1, 0.9), 6), effective_lr(0.1, 0.9, dampening=0.9)
         (1.0, 0.1)
     """
-    return _native.effective_lr(lr, momentum, dampening)
+    return _native.effective_lr(number("lr", lr), number("momentum", momentum), number("dampening", dampening))
 
 
 def retune(lr: float, momentum: float, to_momentum: float) -> float:
@@ -193,6 +211,7 @@ def retune(lr: float, momentum: float, to_momentum: float) -> float:
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: one is of a wrong type.
 
     Paper:
         Polyak, Some methods of speeding up the convergence of iteration methods, 1964.
@@ -202,4 +221,4 @@ def retune(lr: float, momentum: float, to_momentum: float) -> float:
         >>> round(retune(0.1, 0.9, 0.99), 6)
         0.01
     """
-    return _native.retune(lr, momentum, to_momentum)
+    return _native.retune(number("lr", lr), number("momentum", momentum), number("to_momentum", to_momentum))

@@ -1,4 +1,4 @@
-"""What a measurement must leave as it was: random numbers, buffers, and training or evaluation mode."""
+"""What a measurement must leave as it was: gradients, random numbers, buffers, and training or evaluation mode."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from torch import Tensor
 class Untouched:
     """A block at whose end, however it ends, torch's random numbers and a model's buffers and modes are as before it.
 
-    `reset` brings them there in between, so that a loss which draws or counts does so alike in every evaluation.
+    `reset` brings them there in between, so that a loss which draws or counts does so alike in every evaluation. So are
+    the parameters' gradients; within the block they have none, and what adds to them shows.
     """
 
     def __init__(self, params: Iterable[Tensor], model: torch.nn.Module | None) -> None:
-        self._devices = sorted({param.device.index for param in params if param.device.type == "cuda"})
+        self._params = list(params)
+        self._devices = sorted({param.device.index for param in self._params if param.device.type == "cuda"})
         self._model = model
 
     def __enter__(self) -> Untouched:
+        self._gradients = [param.grad for param in self._params]
+        for param in self._params:
+            param.grad = None
         self._random = torch.get_rng_state()
         self._random_of = [(device, torch.cuda.get_rng_state(device)) for device in self._devices]
         self._modes: list[tuple[torch.nn.Module, bool]] = []
@@ -30,6 +35,8 @@ class Untouched:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        for param, gradient in zip(self._params, self._gradients, strict=True):
+            param.grad = gradient
         self.reset()
 
     def reset(self) -> None:

@@ -38,27 +38,9 @@ class _AskedByScaler:
     def __get__(self, optimizer: Any, owner: type) -> bool:
         if optimizer is not None:
             optimizer._opt_called = True
-            last: _Last | None = optimizer.__dict__.get("_last")
-            if last is not None:
-                last.forget()
-                last.path = _OVERFLOW  # unless it steps, which says otherwise
+            if "_last" in optimizer.__dict__:
+                _forget(optimizer)["path"] = _OVERFLOW  # unless it steps, which says otherwise
         raise AttributeError(f"{owner.__name__!r} object has no attribute '_step_supports_amp_scaling'")
-
-
-class _Last:
-    """What the last step did. One object for an optimizer, so that wrappers which took over its `__dict__` see it."""
-
-    __slots__ = ("grad_norm", "left_out", "path")
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Nothing is known."""
-        self.path: str | None = None
-        self.grad_norm: Tensor | None = None
-        # Numbers on a GPU, one of which is not 0 if the step was skipped there.
-        self.left_out: list[Tensor] = []
 
 
 class Fused(_Parent):
@@ -85,7 +67,7 @@ class Fused(_Parent):
 
     # Not in the class, where it would hide the wrapped optimizer's from a wrapper that is of its class.
     if TYPE_CHECKING:
-        _last: _Last
+        _last: dict[str, Any]
 
     def _construct(self, arguments: dict[str, Any]) -> None:
         """What a constructor does.
@@ -96,9 +78,11 @@ class Fused(_Parent):
         off = self._off()
         torchs = {name: value for name, value in arguments.items() if name not in off and name != "self"}
         super().__init__(**torchs)
-        self.__dict__.setdefault("_last", _Last())
+        _forget(self)
         # Only what is on goes among the options of the groups, which otherwise are torch's to the letter.
-        self.defaults.update({name: _clip.plain(arguments[name]) for name in off if arguments[name] != off[name]})
+        on = {name: arguments[name] for name in off if _clip.is_on(name, arguments[name], off[name])}
+        _clip.check(on)
+        self.defaults.update({name: _clip.plain(value) if name in _clip.OFF else True for name, value in on.items()})
         for group in self.param_groups:
             for name in off:
                 if name in self.defaults:
@@ -112,8 +96,8 @@ class Fused(_Parent):
         `"fused"`; `"torch: "` and the reason why torch's own code took it; or `"skipped: "` and the reason why nothing
         was done. None before the first step, after one that raised, and in an optimizer just unpickled or copied.
         """
-        last: _Last | None = getattr(self, "_last", None)
-        return None if last is None else last.path
+        path: str | None = _last(self).get("path")
+        return path
 
     @property
     def grad_norm(self) -> Tensor | None:
@@ -123,8 +107,8 @@ class Fused(_Parent):
         had a gradient; else None. Where all parameters are on one GPU it is there, unless the host had to know it
         (``nonfinite_norm="raise"``, or what may skip, and step counts on the host).
         """
-        last: _Last | None = getattr(self, "_last", None)
-        return None if last is None else last.grad_norm
+        norm: Tensor | None = _last(self).get("grad_norm")
+        return norm
 
     @property
     def last_step_skipped(self) -> bool:
@@ -134,10 +118,9 @@ class Fused(_Parent):
         that is not finite, be it that it did not call `step` at all. False before the first step, and after one that
         raised. Where a GPU decides, `last_path` is "fused" all the same, and to ask waits for the GPU.
         """
-        last: _Last | None = getattr(self, "_last", None)
-        if last is None:
-            return False
-        return (last.path or "").startswith("skipped: ") or any(bool(number != 0) for number in last.left_out)
+        last = _last(self)
+        path: str = last.get("path", "")
+        return path.startswith("skipped: ") or any(bool(number != 0) for number in last.get("left_out", ()))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, as in torch.
@@ -185,7 +168,8 @@ class Fused(_Parent):
                 not finite under ``nonfinite_norm="raise"``.
             KeyError: a state entry is missing that the options need.
             TypeError: an option or a state entry is of a wrong type.
-            ValueError: the groups differ in an option that is one for all.
+            ValueError: the groups differ in an option that is one for all; an option is infinite or NaN.
+            ZeroDivisionError: an option, such as a beta set to 1, makes the step divide by zero.
 
             Nothing has been written then.
         """
@@ -204,10 +188,10 @@ class Fused(_Parent):
         return loss
 
     def _step(self) -> None:
-        last = self.__dict__.setdefault("_last", _Last())
-        last.forget()
+        last = _forget(self)
         grad_scale, found_inf = self.__dict__.get("grad_scale"), self.__dict__.get("found_inf")
         norm: float | Tensor | None = None
+        left_out: list[Tensor] = []  # numbers on a GPU, one of which is not 0 if the step was skipped there
         if torch._C._len_torch_dispatch_stack() > 0:
             # It sees, and may change, every operator of torch: a trace without the step would be wrong.
             path = "torch: a TorchDispatchMode is active"
@@ -217,7 +201,7 @@ class Fused(_Parent):
             path = f"torch: {name} is overridden"
             self._widen_counts()
         elif found_inf is not None and found_inf.is_cpu and found_inf.item() != 0:
-            last.path = _OVERFLOW
+            last["path"] = _OVERFLOW
             return
         else:
             if any(group.get("capturable") for group in self.param_groups):
@@ -228,13 +212,13 @@ class Fused(_Parent):
         if path.startswith("torch: "):
             path = self._leave_to_torch(path)
         elif isinstance(norm, Tensor):
-            last.grad_norm = norm[0]
-            last.left_out.append(norm[1])
+            last["grad_norm"], skipped = norm
+            left_out = [skipped]
         elif norm is not None:
-            last.grad_norm = torch.tensor(norm, dtype=torch.float32)
+            last["grad_norm"] = torch.tensor(norm, dtype=torch.float32)
         if found_inf is not None and not found_inf.is_cpu:
-            last.left_out.append(found_inf)
-        last.path = path
+            left_out.append(found_inf)
+        last.update(path=path, left_out=left_out)
 
     def _fused_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> tuple[str, float | Tensor | None]:
         if self._plan is None:
@@ -262,9 +246,7 @@ class Fused(_Parent):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _note(self, path: str) -> None:
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
-        last = self.__dict__.setdefault("_last", _Last())
-        last.forget()
-        last.path = path
+        _forget(self)["path"] = path
 
     def _leave_to_torch(self, path: str) -> str:
         """Step as torch does, and clip by the way; which way the step went."""
@@ -283,7 +265,7 @@ class Fused(_Parent):
                 norm = _clip.total_norm(self._grads()) / (1.0 if scale is None else scale)
             # Only then, since a look at the number waits for its device.
             skipped = by_norm.skips(norm.item()) if by_norm.decides() else None
-            self._last.grad_norm = norm.detach().float()
+            self._last["grad_norm"] = norm.detach().float()
             if skipped is not None:
                 return f"skipped: {skipped}"
         try:
@@ -376,7 +358,12 @@ class Fused(_Parent):
     def _own_options(self) -> set[str]:
         """The options set in some group that torch does not know."""
         off = self._off()
-        return {name for group in self.param_groups for name in off if group.get(name, off[name]) != off[name]}
+        return {
+            name
+            for group in self.param_groups
+            for name in off
+            if name in group and _clip.is_on(name, group[name], off[name])
+        }
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError where an option of ours is out of its range."""
@@ -411,6 +398,19 @@ def _overridden(cls: type, own: frozenset[str]) -> str | None:
         if name in own or getattr(cls, name, None) is not getattr(ours, name, None):
             return name
     return None
+
+
+def _last(optimizer: Any) -> dict[str, Any]:
+    """What the last step did, also of an optimizer within a wrapper of our class."""
+    found: dict[str, Any] = getattr(optimizer, "_last", {})
+    return found
+
+
+def _forget(optimizer: Any) -> dict[str, Any]:
+    """What the last step did, to be filled in. One dict for good, so that wrappers that took over `vars` see it."""
+    last: dict[str, Any] = optimizer.__dict__.setdefault("_last", {})
+    last.clear()
+    return last
 
 
 def _on_cpu(group: dict[str, Any]) -> bool:

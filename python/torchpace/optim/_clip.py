@@ -72,16 +72,33 @@ def check(group: dict[str, Any]) -> None:
         raise ValueError(f"Invalid nonfinite_norm value: {value!r}, expected 'propagate', 'skip' or 'raise'")
 
 
+def is_on(name: str, value: Any, off: Any) -> bool:
+    """Whether an option is another than where it is off: None, False or a word."""
+    if off is None:
+        return value is not None
+    if off is not False:
+        return not isinstance(value, str) or value != off
+    try:
+        return bool(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} is of type {type(value).__name__}, expected True or False") from error
+
+
 def plain(value: Any) -> Any:
     """An option as every checkpoint takes it: a number is one of Python's. A tensor stays: it may change in place."""
+    if isinstance(value, str):
+        return str(value)  # NumPy's too
     found = None if isinstance(value, Tensor) else number(value)
     return value if found is None else found
 
 
 def _number(value: Any) -> float:
-    """A number of any type as a float; NaN, if it is none."""
+    """A number of any type as a float; NaN, if it is none, or none that a float holds."""
     found = number(value)
-    return math.nan if found is None else float(found)
+    try:
+        return math.nan if found is None else float(found)
+    except OverflowError:
+        return math.nan
 
 
 def of_all(groups: list[dict[str, Any]]) -> ByNorm:
@@ -165,7 +182,13 @@ def _clip(grad: Tensor, factor: Tensor | None, value: float | None) -> Tensor:
     if grad.layout == torch.sparse_coo:
         grad = grad.coalesce()
         values = _clip(grad.values(), factor, value)
-        return torch.sparse_coo_tensor(grad.indices(), values, grad.shape, is_coalesced=True, check_invariants=False)
+        if values.requires_grad:
+            indices, shape = grad.indices(), grad.shape
+            return torch.sparse_coo_tensor(indices, values, shape, is_coalesced=True, check_invariants=False)
+        # Not made anew, of which torch 2.11 warns whatever it is told of checks.
+        grad = grad.clone()
+        grad._values().copy_(values)
+        return grad
     if factor is not None:
         grad = (grad * factor.to(grad.device)).to(grad.dtype)
     if value is None:

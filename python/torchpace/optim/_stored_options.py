@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torchpace.optim._numbers import number
+from torchpace import _native
 
 
 def plain(place: str, default: Any, value: Any) -> Any:
@@ -21,7 +21,7 @@ def plain(place: str, default: Any, value: Any) -> Any:
     """
     if value is None or isinstance(value, str):
         return value
-    found = number(value)
+    found = _number(value)
     if found is None and isinstance(value, (list, tuple)):
         return [plain(place, None, item) for item in value]
     if found is None and hasattr(value, "tolist") and hasattr(value, "shape") and len(value.shape) > 0:
@@ -53,7 +53,7 @@ def like(place: str, old: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ValueError(f"{place} is {value!r}, expected a flag")
         return value
-    if number(old) is not None:
+    if _number(old) is not None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{place} is {value!r}, expected a number")
         return torch.full_like(old, value) if isinstance(old, Tensor) else value
@@ -77,3 +77,15 @@ def check_ranges(place: str, optimizer: Optimizer, options: dict[str, Any]) -> N
         own([torch.empty(0)], **{name: value for name, value in known.items() if name in taken})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from error
+
+
+def _number(value: Any) -> float | None:
+    """A number of any type as one of Python's, an `int` or a `bool` as that; None for what is no number."""
+    if hasattr(value, "item") and math.prod(getattr(value, "shape", (2,))) == 1:
+        value = value.item()  # also of a complex number, whose `float` would be its real part
+    if isinstance(value, (int, float)):
+        return value
+    try:
+        return None if isinstance(value, complex) else _native.number("value", value)
+    except (TypeError, OverflowError):
+        return None

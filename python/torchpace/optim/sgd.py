@@ -43,7 +43,9 @@ class SGD(Fused, torch.optim.SGD):
         nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
             RuntimeError (default: "propagate").
         averaged: the momentum is an average from zero, :math:`v_t = \mu v_{t-1} + (1 - \mu) g_t` with :math:`v_0 = 0`;
-            needs ``momentum > 0`` and ``dampening = 0`` (default: False).
+            needs ``momentum > 0`` and ``dampening = 0``. Under a constant gradient the step then tends to
+            :math:`\gamma g`, and with ``nesterov``, which adds all of :math:`\mu v_t` to the gradient, to
+            :math:`\gamma (1 + \mu) g` (default: False).
 
     Raises:
         ValueError: an option is out of its range, in torch's words where it is torch's.

@@ -100,12 +100,12 @@ def exponential(factor: float, period: float = 1.0, floor: float = 0.0) -> Sched
     return Schedule(_Core.exponential(factor, period, floor))
 
 
-def step(factor: float, period: float, floor: float = 0.0) -> Schedule:
+def step(period: float, factor: float = 0.1, floor: float = 0.0) -> Schedule:
     r"""Decay in equal steps: :math:`\eta(t) = \eta_0 \max(a^{\lfloor t/T \rfloor}, f)`.
 
     Args:
-        factor: :math:`a > 0`.
         period: :math:`T > 0`, the steps between two changes.
+        factor: :math:`a`, above 0 and at most 1 (default: 0.1).
         floor: :math:`f \ge 0`, the least rate in units of the base (default: 0).
 
     Raises:
@@ -113,10 +113,10 @@ def step(factor: float, period: float, floor: float = 0.0) -> Schedule:
 
     Example:
         >>> from torchpace.schedule import step
-        >>> [step(0.5, period=10)(t, base=0.1) for t in (0, 9, 10, 20)]
+        >>> [step(10, 0.5)(t, base=0.1) for t in (0, 9, 10, 20)]
         [0.1, 0.1, 0.05, 0.025]
     """
-    return Schedule(_Core.step(factor, period, floor))
+    return Schedule(_Core.step(period, factor, floor))
 
 
 def multi_step(milestones: Sequence[float], factor: float = 0.1, floor: float = 0.0) -> Schedule:
@@ -135,7 +135,7 @@ def multi_step(milestones: Sequence[float], factor: float = 0.1, floor: float = 
         >>> multi_step([30, 60])(29), multi_step([30, 60])(30)
         (1.0, 0.1)
     """
-    return Schedule(_Core.multi_step(list(milestones), factor, floor))
+    return Schedule(_Core.multi_step(milestones, factor, floor))
 
 
 def piecewise(milestones: Sequence[float], values: Sequence[float]) -> Schedule:
@@ -154,7 +154,7 @@ def piecewise(milestones: Sequence[float], values: Sequence[float]) -> Schedule:
         >>> [piecewise([10, 20], [1, 0.5, 2])(t) for t in (0, 9, 10, 20)]
         [1.0, 1.0, 0.5, 2.0]
     """
-    return Schedule(_Core.piecewise(list(milestones), list(values)))
+    return Schedule(_Core.piecewise(milestones, values))
 
 
 def inverse_sqrt(timescale: float, floor: float = 0.0) -> Schedule:

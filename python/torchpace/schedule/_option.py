@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
+
+from torchpace.schedule._numbers import number
 
 Group = dict[str, Any]
 
@@ -42,25 +44,29 @@ class Option:
             if not isinstance(value, (tuple, list)) or self.index >= len(value):
                 raise KeyError(f"{place} has no {self.key}: {self.name} is {value!r}")
             value = value[self.index]
-        if isinstance(value, bool) or not (
-            isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
-        ):
+        found = number(value)
+        if found is None:
             raise TypeError(f"{place}: {self.key} is {value!r}, expected a number")
-        return float(value)
+        return found
 
     def write(self, group: Group, value: float) -> None:
         """Put a number in a group; a tensor is filled, so that whoever holds it sees the number."""
         old = group[self.name]
         if self.index is None:
-            if isinstance(old, Tensor):
+            if holds_numbers(old):
                 old.fill_(value)
             else:
                 group[self.name] = value
-        elif isinstance(old[self.index], Tensor):
+        elif holds_numbers(old[self.index]):
             old[self.index].fill_(value)
         else:
             group[self.name] = type(old)([*old[: self.index], value, *old[self.index + 1 :]])
 
 
+def holds_numbers(value: Any) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor that any number can be put in, as it cannot in one of integers."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
 def _numbers(group: Group) -> list[str]:
-    return [name for name, value in group.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    return [name for name, value in group.items() if name != "params" and number(value) is not None]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchpace.schedule._numbers import whole
 from torchpace.schedule._schedule import Schedule
 from torchpace.schedule._trace import trace
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _DEFAULT_STEPS = 1000
+_MOST_SAMPLES = 10_000
 
 
 def plot(
@@ -30,11 +33,12 @@ def plot(
     """Draw the curve of a schedule, or of a scheduler of torch's or ours from its present step on.
 
     A scheduler and its optimizer stay as they are: a copy of the scheduler works on a stand-in for the optimizer.
-    Functions that were given to a scheduler are called.
+    Functions that were given to a scheduler are called. Of more than 10,000 steps as many samples are drawn, the last
+    step among them; a scheduler of torch's makes all steps all the same.
 
     Args:
         what: the schedule or scheduler.
-        steps: how many, at least 1 (default: a schedule's length, or 1000).
+        steps: how many, at least 1 (default: a schedule's length and the step after it, or 1000).
         base: the base rate of a schedule (default: 1).
         param: which option of a scheduler's optimizer (default: "lr").
         group: the index of its group (default: 0).
@@ -46,6 +50,7 @@ def plot(
 
     Raises:
         ImportError: there is no matplotlib.
+        TypeError: `what` is neither, or `steps` no number.
         ValueError: `steps` is out of its range, or torch's scheduler follows a metric.
 
     Example:
@@ -56,11 +61,11 @@ def plot(
         from matplotlib import pyplot
     except ModuleNotFoundError as error:
         raise ImportError("plot needs matplotlib: pip install 'torchpace[plot]'") from error
-    values, first = _curve(what, steps, base, param, group)
+    places, values, _ = _curve(what, steps, base, param, group)
     if ax is None:
         ax = pyplot.subplots()[1]
         ax.set(xlabel="step", ylabel=param)
-    ax.plot(range(first, first + len(values)), values, **style)
+    ax.plot(places, values, **style)
     return ax
 
 
@@ -77,13 +82,15 @@ def preview(
 
     Args:
         what: the schedule or scheduler.
-        steps: how many, at least 1 (default: a schedule's length, or 1000).
+        steps: how many, at least 1; of more than 10,000 as many samples are looked at (default: a schedule's length and
+            the step after it, or 1000).
         base: the base rate of a schedule (default: 1).
         param: which option of a scheduler's optimizer (default: "lr").
         group: the index of its group (default: 0).
         width: the greatest number of bars, at least 1 (default: 60).
 
     Raises:
+        TypeError: `what` is neither, or an argument no number.
         ValueError: an argument is out of its range, or torch's scheduler follows a metric.
 
     Example:
@@ -91,15 +98,13 @@ def preview(
         >>> warmup(10).then(cosine(90)).preview(base=0.1, width=20)
         '▁▅████▇▇▆▆▅▄▃▃▂▂▁▁▁▁ 0 to 0.1 in 101 steps'
     """
-    if width < 1:
-        raise ValueError(f"width is {width}, expected at least 1")
-    values, _ = _curve(what, steps, base, param, group)
-    count = min(width, len(values))
-    places = [index * (len(values) - 1) // max(count - 1, 1) for index in range(count)]
+    width = whole("width", width, 1)
+    _, values, all_steps = _curve(what, steps, base, param, group)
+    shown = _spread(len(values), width)
     finite = [value for value in values if math.isfinite(value)] or [math.nan]
     low, high = min(finite), max(finite)
-    bars = "".join(_bar(values[place], low, high) for place in places)
-    return f"{bars} {low:.4g} to {high:.4g} in {len(values)} steps"
+    bars = "".join(_bar(values[index], low, high) for index in shown)
+    return f"{bars} {low:.4g} to {high:.4g} in {all_steps} steps"
 
 
 def _bar(value: float, low: float, high: float) -> str:
@@ -111,14 +116,25 @@ def _bar(value: float, low: float, high: float) -> str:
 
 def _curve(
     what: Schedule | LRScheduler, steps: int | None, base: float, param: str, group: int
-) -> tuple[list[float], int]:
-    """The values, and the step of the first."""
-    if steps is not None and steps < 1:
-        raise ValueError(f"steps is {steps}, expected at least 1")
+) -> tuple[Sequence[float], Sequence[float], int]:
+    """The steps that are shown, the values there, and how many steps there are in all."""
+    count = None if steps is None else whole("steps", steps, 1)
     if isinstance(what, Schedule):
         # To the last rate and that included.
-        count = steps or (int(what.length) + 1 if what.length else _DEFAULT_STEPS)
-        return what.values(0, count, base=base).tolist(), 0
+        length = what.length
+        count = count or (int(length) + 1 if length else _DEFAULT_STEPS)
+        places = _spread(count, _MOST_SAMPLES)
+        return places, what(places, base).tolist(), count
     if isinstance(what, LRScheduler):
-        return trace(what, steps or _DEFAULT_STEPS, param, group), int(getattr(what, "last_epoch", 0))
+        count = count or _DEFAULT_STEPS
+        first = getattr(what, "last_epoch", 0)  # torch's ChainedScheduler does not count
+        places, values = trace(what, _spread(count, _MOST_SAMPLES), param, group)
+        return [first + place for place in places], values, min(count, places[-1] + 1)
     raise TypeError(f"{type(what).__name__} is neither a schedule nor a scheduler")
+
+
+def _spread(count: int, most: int) -> Sequence[int]:
+    """The indices of `count` things, or so many of them, evenly spread from the first to the last."""
+    if count <= most:
+        return range(count)
+    return [index * (count - 1) // max(most - 1, 1) for index in range(most)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from torchpace import _native
+from torchpace.schedule._numbers import as_int, not_negative, number, real
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,8 @@ class Schedule:
 
     Steps count from 0 and may be fractions. Rates are in units of a base, which is 1 here, and the group's own under
     `on`. Schedules are immutable, compare by value, hash, pickle, and their repr evaluates under
-    ``from torchpace.schedule import *``.
+    ``from torchpace.schedule import *``. One that is made of others is at most 32 levels deep and has at most 2^20
+    parts; more is a ValueError.
 
     Example:
         >>> from torchpace.schedule import cosine, warmup
@@ -33,6 +35,8 @@ class Schedule:
         warmup(steps=10, start=0, shape='linear').then(cosine(steps=90, floor=0), at=10)
         >>> s(5), s(5, base=0.5), s(10), s(100)
         (0.5, 0.25, 1.0, 0.0)
+        >>> s([0, 5, 10]).tolist()
+        [0.0, 0.5, 1.0]
         >>> s[8:12].round(4).tolist()
         [0.8, 0.9, 1.0, 0.9997]
         >>> (2 * s)(5), s.clamp(low=0.2)(100), s.reverse()(0), s.repeat(every=100)(105)
@@ -43,6 +47,7 @@ class Schedule:
 
     __slots__ = ("_core",)
     __iter__ = None  # it has no end
+    __array_ufunc__ = None  # NumPy's numbers leave a product to it
 
     _core: _native.Schedule
 
@@ -57,25 +62,54 @@ class Schedule:
     def _made(self, core: _native.Schedule) -> Self:
         return cast("Self", _of(core))  # what is made of a plateau contains it
 
-    def __call__(self, step: float, base: float = 1.0) -> float:
-        """The rate at a step.
+    @overload
+    def __call__(self, step: float, base: float = 1.0) -> float: ...
+
+    @overload
+    def __call__(self, step: Sequence[float] | npt.NDArray[Any], base: float = 1.0) -> npt.NDArray[np.float64]: ...
+
+    def __call__(
+        self, step: float | Sequence[float] | npt.NDArray[Any], base: float = 1.0
+    ) -> float | npt.NDArray[np.float64]:
+        """The rate at a step, or at each of some.
 
         Args:
-            step: at least 0, finite.
+            step: at least 0, finite; or an array or a sequence of such, of any shape.
             base: the base rate (default: 1).
 
+        Returns:
+            A number; for an array or a sequence a NumPy array of float64 of its shape.
+
         Raises:
+            TypeError: the step is no number.
             ValueError: the step is out of its range.
+            ImportError: it is an array or a sequence, and there is no NumPy.
         """
-        return self._core.lr(base, _at_least_0("step", step), [])
+        if getattr(step, "ndim", 0) > 0 or (isinstance(step, Sequence) and not isinstance(step, (str, bytes))):
+            return self._rates_at(step, base)
+        return self._core.lr(base, not_negative("step", step), [])
+
+    def _rates_at(self, steps: Any, base: float) -> npt.NDArray[np.float64]:
+        numpy = _numpy()
+        array = numpy.asarray(
+            steps if isinstance(steps, numpy.ndarray) or not hasattr(steps, "tolist") else steps.tolist()
+        )
+        if array.dtype.kind not in "iuf":
+            # Fractions, say; and what is no number is an error.
+            array = numpy.array([real("step", one) for one in array.ravel().tolist()]).reshape(array.shape)
+        array = array.astype(numpy.float64)
+        if not (numpy.isfinite(array) & (array >= 0)).all():
+            raise ValueError(f"step is {steps}, expected finite numbers >= 0")
+        rates: npt.NDArray[np.float64] = numpy.frombuffer(self._core.lrs(base, array.tobytes()))
+        return rates.reshape(array.shape)
 
     @overload
     def __getitem__(self, steps: float) -> float: ...
 
     @overload
-    def __getitem__(self, steps: slice) -> npt.NDArray[np.float64]: ...
+    def __getitem__(self, steps: slice | Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.float64]: ...
 
-    def __getitem__(self, steps: float | slice) -> float | npt.NDArray[np.float64]:
+    def __getitem__(self, steps: float | slice | Sequence[int] | npt.NDArray[Any]) -> float | npt.NDArray[np.float64]:
         """The rates at steps, at base 1: ``s[1000:2000]`` as `values`, ``s[7]`` as ``s(7)``."""
         if not isinstance(steps, slice):
             return self(steps)
@@ -96,20 +130,19 @@ class Schedule:
             A one-dimensional NumPy array of float64.
 
         Raises:
+            TypeError: an argument is no number.
             ValueError: an argument is out of its range.
             ImportError: there is no NumPy.
         """
-        try:
-            import numpy as np
-        except ModuleNotFoundError as error:
-            raise ImportError("values need NumPy: pip install numpy") from error
-        start, stop = _at_least_0("start", start), _at_least_0("stop", stop)
+        numpy = _numpy()
+        start, stop, step = not_negative("start", start), not_negative("stop", stop), real("step", step)
         if not (math.isfinite(step) and step > 0):
-            raise ValueError(f"step is {step}, expected a finite number > 0")
+            raise ValueError(f"step is {step:g}, expected a finite number > 0")
         count = max(0.0, (stop - start) / step)
         if count >= 2**59:
             raise MemoryError(f"{count:.3g} values do not fit in memory")
-        return np.frombuffer(self._core.values(base, start, math.ceil(count), step), dtype=np.float64)
+        rates: npt.NDArray[np.float64] = numpy.frombuffer(self._core.values(base, start, math.ceil(count), step))
+        return rates
 
     @overload
     def then(self, next: PlateauSchedule, at: float | None = None) -> PlateauSchedule: ...
@@ -139,7 +172,8 @@ class Schedule:
         """The product: the other is a factor, its rates at base 1."""
         if isinstance(other, Schedule):
             return self._made(self._core.times(other._core))
-        return self.scale(other) if isinstance(other, (int, float)) else NotImplemented
+        factor = number(other)
+        return NotImplemented if factor is None else self.scale(factor)
 
     __rmul__ = __mul__
 
@@ -205,11 +239,16 @@ class Schedule:
 
     @property
     def length(self) -> float | None:
-        """The step from which on the rate no longer changes; None if there is none."""
-        return self._core.length()
+        """The step from which on the rate no longer changes, an int where it is whole; None if there is none."""
+        length = self._core.length()
+        return None if length is None else as_int(length)
 
     def on(
-        self, optimizer: Optimizer, param: str = "lr", groups: int | Sequence[int] | None = None, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        param: str = "lr",
+        groups: int | Sequence[int] | None = None,
+        last_epoch: int = -1,
     ) -> Scheduler:
         """A scheduler that sets an option of an optimizer's groups; each group's own value is its base.
 
@@ -225,7 +264,7 @@ class Schedule:
 
         Raises:
             KeyError: a group lacks the option, or in resuming its initial value.
-            TypeError: the option is not a number.
+            TypeError: the option is not a number, or an argument of a wrong type.
             ValueError: `groups` names a group that there is not.
 
         Example:
@@ -245,13 +284,14 @@ class Schedule:
         from torchpace.schedule._scheduler import Scheduler
 
         kind = PlateauScheduler if self._core.plateau_count() else Scheduler
-        return kind(self, optimizer, param, groups, last_epoch)
+        return kind(optimizer, self, param, groups, last_epoch)
 
     def plot(self, steps: int | None = None, *, base: float = 1.0, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the curve with matplotlib; `torchpace.schedule.plot` also draws schedulers.
 
         Args:
-            steps: how many, at least 1 (default: the length and the step after it, or 1000).
+            steps: how many, at least 1; of more than 10,000 as many samples are drawn (default: the length and the step
+                after it, or 1000).
             base: the base rate (default: 1).
             ax: matplotlib axes to draw on (default: those of a new figure).
             style: passed on to ``Axes.plot``.
@@ -268,7 +308,8 @@ class Schedule:
         """The curve in one line of text; `torchpace.schedule.preview` also draws schedulers.
 
         Args:
-            steps: how many, at least 1 (default: the length and the step after it, or 1000).
+            steps: how many, at least 1; of more than 10,000 as many samples are looked at (default: the length and the
+                step after it, or 1000).
             base: the base rate (default: 1).
             width: the greatest number of bars, at least 1 (default: 60).
 
@@ -353,8 +394,9 @@ def _core_of(name: str, schedule: Schedule) -> _native.Schedule:
     return schedule._core
 
 
-def _at_least_0(name: str, step: float) -> float:
-    number = float(step)
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name} is {step}, expected a finite number >= 0")
-    return number
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ModuleNotFoundError as error:
+        raise ImportError("values need NumPy: pip install numpy") from error
+    return numpy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,8 +34,8 @@ class _Stand(Optimizer):
         pass
 
 
-def trace(scheduler: LRScheduler, steps: int, param: str, group: int) -> list[float]:
-    """The values of an option now and over the next steps, `steps` in all; fewer where OneCycleLR ends.
+def trace(scheduler: LRScheduler, places: Sequence[int], param: str, group: int) -> tuple[Sequence[int], list[float]]:
+    """The values of an option some steps from now, ascending from 0, and these steps; fewer where OneCycleLR ends.
 
     Raises:
         ValueError: the scheduler follows a metric.
@@ -45,20 +46,23 @@ def trace(scheduler: LRScheduler, steps: int, param: str, group: int) -> list[fl
     # Wherever the copy would hold the optimizer it holds the stand; functions are not copied, they are called.
     twin = copy.deepcopy(scheduler, {id(scheduler.optimizer): stand})
     option = Option(param, stand.param_groups)
-    values = []
-    for index in range(steps):
-        if index > 0:
-            try:
-                if isinstance(twin, Scheduler):
-                    twin._advance(None)  # a plateau stays where it is
-                else:
+    values: list[float] = []
+    now = 0
+    for place in places:
+        try:
+            if isinstance(twin, Scheduler):
+                if place > 0:
+                    twin.seek(scheduler.last_epoch + place)  # at once, and a plateau stays where it is
+            else:
+                while now < place:
                     twin.step()
-            except ValueError:
-                if isinstance(twin, OneCycleLR):
-                    break
-                raise
+                    now += 1
+        except ValueError:
+            if isinstance(twin, OneCycleLR):
+                break
+            raise
         values.append(option.read(group, stand.param_groups[group]))
-    return values
+    return places[: len(values)], values
 
 
 def _copy(value: Any) -> Any:

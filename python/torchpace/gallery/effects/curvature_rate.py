@@ -82,7 +82,7 @@ def run(page: Page) -> None:
         losses, rates = through_the_valley(lr, momentum)
         ends[name] = losses[-1]
         rows.append((name, losses[TURN], losses[-1], rates[TURN - 1], rates[-1]))
-        left.semilogy([min(max(value, 1e-12), 1e6) for value in losses], color=colour, label=name)
+        left.semilogy([min(value, 1e6) for value in losses], color=colour, label=name)
         if lr is None:
             bound = [SAFETY * max_stable_lr(float(form.max()), momentum) for form in (WIDE, NARROW)]
             page.check(f"{name}: the rate in the first half", rates[TURN - 1], bound[0], 1e-2 * bound[0])

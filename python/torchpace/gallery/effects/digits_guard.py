@@ -83,4 +83,4 @@ def run(page: Page) -> None:
         ylim=(0, 1.02),
         title="Digits: runs that diverge are rescued\n(median, lowest and highest of the seeds)",
     )
-    axes.legend(loc="lower left")
+    axes.legend(loc="center right")

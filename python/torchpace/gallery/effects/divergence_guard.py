@@ -51,7 +51,7 @@ def run(page: Page) -> None:
         page.holds(f"rate {lr}: |x| after {STEPS} steps without the guard", abs(bare[-1]), low=100.0)
         page.holds(f"rate {lr}: with it", end, high=1e-6)
         left.semilogy([abs(x) for x in bare], "--", color=colour, linewidth=1)
-        left.semilogy([max(abs(x), 1e-18) for x in iterates], color=colour, label=f"rate {lr}")
+        left.semilogy([abs(x) for x in iterates], color=colour, label=f"rate {lr}")
     page.say(f"x^2/2 from x = 1, {STEPS} steps, bound 2")
     page.table(("rate", "|x| without", "|x| with", "taken back", "factor", "evaluations"), rows)
     left.set(

@@ -15,6 +15,7 @@ from torchpace.gallery._walk import walk
 from torchpace.schedule import Schedule, cyclic
 
 STEPS, NOISE, HIGH = 4000, 2.0, 0.3
+OFF_SCALE = 3.0  # where the figure has a mean that is beyond it
 CYCLE = cyclic(100, low=0.01 / HIGH)
 # The rate, the share that crosses (lowest, highest), and the mean excess loss at the end (lowest, highest).
 FIGURES: dict[str, tuple[float, Schedule | None, tuple[float, float], tuple[float, float] | None]] = {
@@ -60,7 +61,7 @@ def run(page: Page) -> None:
             page.holds(f"{name}: mean excess loss", mean, excess[0] - error, excess[1] + error)
         if lr == 0.4:
             page.rate(f"{name}: beyond 1,000", gone, walkers, 0.38)
-        drawn[name] = (watch, losses)
+        drawn[name] = (watch, losses, gone)
     page.say(f"{walkers} walkers, {STEPS} steps from w = 3, gradient noise of standard deviation {NOISE:g}")
     page.table(("rate", "crossed", "beyond 1,000", "mean excess loss"), rows)
 
@@ -69,17 +70,23 @@ def run(page: Page) -> None:
         paths = torch.stack(drawn[name][0].some)
         shown = next((i for i in range(paths.shape[1]) if (paths[:, i] < 0).any()), 0)  # one that crosses, if any
         left.plot(paths[-1001:, shown], color=colour, linewidth=1.2, label=name)
-    left.set(xlabel="step (the last 1,000)", ylabel="w of one walker", title="Where a walker is: wells at -3 and 3")
-    left.legend(loc="center right")
-    names = [name for name in FIGURES if name != "constant 0.4"]
-    shares = [float(drawn[name][0].crossed.double().mean()) for name in names]
-    excesses = [float(drawn[name][1].mean()) for name in names]
-    for name, share, mean in zip(names, shares, excesses, strict=True):
-        colour = ORANGE if name.startswith("cycle") else BLUE
-        right.scatter(100 * share, mean, color=colour, s=70, zorder=3)
-        beside = (-8, 8) if share > 0.9 else (8, 8) if share > 0.01 or mean < 0.03 or mean > 0.1 else (8, 4)
+    left.set(
+        xlabel="step (the last 1,000)",
+        ylabel="w of one walker",
+        ylim=(-6, 7),
+        title="Where a walker is: wells at -3 and 3",
+    )
+    left.legend(loc="upper center", ncols=3)
+    for name, (watch, losses, gone) in drawn.items():
+        share = float(watch.crossed.double().mean())
+        # Where some are beyond 1,000 the mean says nothing: it is off the scale.
+        mean = float(losses.mean()) if gone == 0 else OFF_SCALE
+        colour = ORANGE if name.startswith("cycle") else BLUE if gone == 0 else RED
+        right.scatter(100 * share, mean, color=colour, s=70, zorder=3, marker="o" if gone == 0 else "^")
+        label = name if gone == 0 else f"{name}: {gone / walkers:.0%} are gone"
+        beside = (-8, 8) if share > 0.9 else (8, -14) if name == "constant 0.155" else (8, 6)
         right.annotate(
-            name, (100 * share, mean), xytext=beside, textcoords="offset points", ha="right" if share > 0.9 else "left"
+            label, (100 * share, mean), xytext=beside, textcoords="offset points", ha="right" if share > 0.9 else "left"
         )
     right.set(
         xlabel="walkers that crossed (%)",

@@ -68,7 +68,8 @@ def run(page: Page) -> None:
         x, y = torch.meshgrid(torch.linspace(-0.5, 1.1, 100), torch.linspace(-1.1, 1.1, 100), indexing="xy")
         height = landscapes.quadratic(torch.stack([x, y], -1).double(), CURVATURES)
         axis.contour(x, y, height, levels=[0.05, 0.5, 2, 8, 20, 40], colors="0.8", linewidths=0.8)
-        axis.plot(path[:60, 0], path[:60, 1], "o-", color=colour, linewidth=1, markersize=3)
+        drawn = path[: best[name][0] + 1]
+        axis.plot(drawn[:, 0], drawn[:, 1], "o-", color=colour, linewidth=1, markersize=3)
         axis.set(
             xlabel="along the valley (curvature 1)",
             ylabel="across it (curvature 100)",

@@ -59,6 +59,11 @@ def run(page: Page) -> None:
     for (momentum, name), colour in colours.items():
         found = drawn[momentum, name][:500]
         label = f"momentum {momentum}, {'constant rate' if name == 'none' else 'rate swings at ' + name}"
-        axes.semilogy(np.maximum(found, 1e-14), color=colour, linewidth=1, label=label)
-    axes.set(xlabel="step", ylabel="|x|", ylim=(1e-10, 1e6), title="A swinging rate in resonance with the momentum")
+        axes.semilogy(found, color=colour, linewidth=1, label=label)
+    axes.set(
+        xlabel="step (the first 500)",
+        ylabel="|x|",
+        ylim=(1e-10, 1e6),
+        title="A swinging rate in resonance with the momentum",
+    )
     axes.legend(loc="lower left")

@@ -17,7 +17,7 @@ CURVES: dict[str, Schedule] = {
     "polynomial": schedule.polynomial(90, 2, floor=0.1),
     "cosine": schedule.cosine(90, floor=0.1),
     "exponential": schedule.exponential(0.5, period=25, floor=0.1),
-    "step": schedule.step(0.5, 20),
+    "step": schedule.step(20, 0.5),
     "multi_step": schedule.multi_step([40, 70], 0.3),
     "piecewise": schedule.piecewise([30, 60], [0.4, 1.0, 0.2]),
     "inverse_sqrt": schedule.inverse_sqrt(10),
@@ -28,7 +28,7 @@ CURVES: dict[str, Schedule] = {
     "warmup, exponential": schedule.warmup(40, 0.01, shape="exponential"),
     "warmup, constant": schedule.warmup(40, 0.3, shape="constant"),
     "warmup then cosine": schedule.warmup(15).then(schedule.cosine(75)),
-    "warmup then step": schedule.warmup(15).then(schedule.step(0.5, 20)),
+    "warmup then step": schedule.warmup(15).then(schedule.step(20, 0.5)),
     "warmup_stable_decay": schedule.warmup_stable_decay(15, 50, 25),
     "cyclic, triangular": schedule.cyclic(15),
     "cyclic, triangular2": schedule.cyclic(15, shape="triangular2"),
@@ -48,7 +48,7 @@ def known(page: Page) -> None:
         for t, expected in figures.items():
             page.check(f"{name}: lr({t:g})", s(t, base=base), expected, digits)
 
-    check("step decay", schedule.step(0.5, 10), 0.1, {0: 0.1, 9: 0.1, 10: 0.05, 19: 0.05, 20: 0.025})
+    check("step decay", schedule.step(10, 0.5), 0.1, {0: 0.1, 9: 0.1, 10: 0.05, 19: 0.05, 20: 0.025})
     smooth = {1: 0.0999949, 100: 0.0994884, 500: 0.0974679, 1000: 0.095}
     check("exponential decay with period", schedule.exponential(0.95, 1000), 0.1, smooth, 5e-8)
     check("piecewise", schedule.piecewise([30, 60], [0.4, 1.0, 0.2]), 1.0, {29: 0.4, 30: 1.0, 60: 0.2})
@@ -81,8 +81,9 @@ def run(page: Page) -> None:
         axis.plot(np.arange(0, 100, 0.1), s.values(0, 100, 0.1), color=BLUE)
         if name == "one_cycle":
             momentum = schedule.one_cycle(90, start=1.0, peak=0.85 / 0.95, end=1.0)
-            axis.plot(np.arange(100), momentum.values(0, 100, base=0.95), "--", color=ORANGE, label="momentum")
-            axis.legend(loc="center right")
+            axis.plot(np.arange(100), momentum.values(0, 100, base=0.95), "--", color=ORANGE)
+            # In the corner that both curves leave free.
+            axis.text(100, 0.82, "momentum", color=ORANGE, ha="right", va="top")
         axis.set_title(name)
     for axis in all_axes[-1]:
         axis.set_xlabel("step")

@@ -50,4 +50,8 @@ def run(page: Page) -> None:
     right.plot(orbit.all[:60, 0], "o-", color=RED, linewidth=1, markersize=4)
     right.axhline(3, color="0.5", linestyle="--", linewidth=1)
     right.annotate("minimum", (50, 3), ha="center", va="center", bbox={"facecolor": "white", "edgecolor": "0.5"})
-    right.set(xlabel="step", ylabel="w", title="Double well at 0.6, above its bound 0.556:\nan orbit, and no way out")
+    right.set(
+        xlabel="step (the first 60 of 400)",
+        ylabel="w",
+        title="Double well at 0.6, above its bound 0.556:\nan orbit, and no way out",
+    )

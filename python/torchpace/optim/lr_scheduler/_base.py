@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim import lr_scheduler
 
 from torchpace._native import Formula, advance
+from torchpace.optim.lr_scheduler._resume import copied, making, taking_over
+from torchpace.optim.lr_scheduler._state import all_or_nothing, check
 
 # What a subclass may define and still have its step made in Rust: nothing that a step looks at.
 _HARMLESS = {
@@ -48,7 +53,11 @@ class LRScheduler(lr_scheduler.LRScheduler):
 
     Matches torch: all.
 
-    Differs from torch: a group that is added to the optimizer later is taken up at the next step.
+    Differs from torch: what follows holds for every class. A group that is added to the optimizer later is taken up at
+    the next step, and keeps the proportion to the others that its learning rate has when it comes. A state is taken
+    over whole or not at all, and its learning rates are put in the groups unless somebody else has set them since this
+    scheduler did; so the optimizer's state, a new scheduler and its state may come in any order. An optimizer's
+    ``step`` may be what ``torch.compile`` has made of it.
 
     Example:
         >>> import torch
@@ -73,8 +82,11 @@ class LRScheduler(lr_scheduler.LRScheduler):
     """Whether a learning rate comes of the one before, so that to begin at a later step takes the steps before it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Leave a class that overrides something to torch's own step."""
+        """Leave a class that overrides something to torch's own step, and see its schedulers being made."""
         super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls) or not issubclass(cls.__mro__[1], LRScheduler) or cls.__mro__[1] is LRScheduler:
+            made: Any = cls  # whose constructor keeps its type
+            made.__init__ = _seen(cls.__init__)
         for base in cls.__mro__:
             if "_formula" in vars(base):
                 break
@@ -94,8 +106,24 @@ class LRScheduler(lr_scheduler.LRScheduler):
         if epoch is not None or not advance(self):
             super().step(epoch)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state, and put its learning rates in the groups unless somebody else has set them since.
+
+        Args:
+            state_dict: what `state_dict` returned.
+
+        Raises:
+            TypeError: it is no dict, or a count in it is no number.
+            KeyError, IndexError, AttributeError, ValueError: as torch, where an entry is missing or does not fit.
+
+            Nothing has changed then.
+        """
+        check(self, state_dict)
+        with all_or_nothing(self), taking_over(self):
+            super().load_state_dict(dict(state_dict))  # torch takes entries out
+
     def _initial_step(self) -> None:
-        if self.last_epoch >= 0 and self._chainable:
+        if self._chainable and self.last_epoch >= 0:
             self._replay()
         else:
             super()._initial_step()
@@ -120,18 +148,29 @@ class LRScheduler(lr_scheduler.LRScheduler):
         groups, known = self.optimizer.param_groups, self.__dict__.get("base_lrs")
         if not isinstance(known, list) or not 0 < len(known) < len(groups):
             return
-        for at in range(len(known), len(groups)):
-            groups[at].setdefault("initial_lr", copied(groups[at]["lr"]))
+        # The last that has a learning rate to be in proportion to.
+        last = next((at for at in reversed(range(len(known))) if groups[at]["lr"] != 0), len(known) - 1)
+        for group in groups[len(known) :]:
+            share = self._share(group, groups[last])
+            if "initial_lr" not in group:
+                group["initial_lr"] = self._first_lr(group, groups[last])
             # Never in place: a state_dict that was handed out holds the same list.
-            self.base_lrs = [*self.base_lrs, copied(groups[at]["initial_lr"])]
-            self._adopt_group(groups[at], groups[at - 1])
+            self.base_lrs = [*self.base_lrs, copied(group["initial_lr"])]
+            self._adopt_group(group, last, share)
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        """Give a group that was added what the class keeps for each, after the group `before`."""
+    def _share(self, group: dict[str, Any], other: dict[str, Any]) -> Any:
+        """The proportion of a late group to another: of what it says to begin with, else of its learning rate."""
+        now = None if "initial_lr" in group else proportion(group["lr"], other["lr"])
+        first = group.get("initial_lr", group["lr"])
+        return proportion(first, other["initial_lr"]) if now is None else now
 
+    def _first_lr(self, group: dict[str, Any], other: dict[str, Any]) -> Any:
+        """What a late group would have begun with, had it always been in its proportion to another."""
+        share = proportion(group["lr"], other["lr"])
+        return copied(group["lr"]) if share is None else shared(other["initial_lr"], share)
 
-class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
-    """The base's old name, which programs still derive from."""
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        """Give a late group what the class keeps for each: its share of what it keeps for the group at `last`."""
 
 
 class quiet:  # noqa: N801
@@ -159,6 +198,32 @@ def to_initial_lr(optimizer: Any) -> None:
             group["lr"] = group["initial_lr"]
 
 
-def copied(value: Any) -> Any:
-    """A value that does not change with the one given: a tensor's clone."""
-    return value.clone() if isinstance(value, Tensor) else value
+def proportion(one: Any, other: Any) -> Any:
+    """The proportion of two numbers, or tensors of one; None if there is none. A tensor, if the first is one."""
+    if other == 0:
+        return None
+    share = one / other if isinstance(one, Tensor) else one / float(other)
+    return share if math.isfinite(share) else None
+
+
+def shared(value: Any, share: Any) -> Any:
+    """A late group's share of a value, of the share's type; the value itself, where there is no proportion."""
+    if share is None:
+        return copied(value)
+    product = value * share
+    return product.item() if isinstance(product, Tensor) and not isinstance(share, Tensor) else product
+
+
+def _seen(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor, of which is known when it begins and ends."""
+
+    @wraps(init)
+    def seen(self: Any, *args: Any, **kwargs: Any) -> None:
+        with making(self, (*args, *kwargs.values())):
+            init(self, *args, **kwargs)
+
+    return seen
+
+
+class _LRScheduler(LRScheduler, lr_scheduler._LRScheduler):
+    """The base's old name, which programs still derive from."""

@@ -9,7 +9,8 @@ from typing import Any, SupportsFloat, cast
 from torch.optim import Optimizer, lr_scheduler
 
 from torchpace._native import Formula, advance
-from torchpace.optim.lr_scheduler._base import LRScheduler, copied, quiet, to_initial_lr
+from torchpace.optim.lr_scheduler._base import LRScheduler, quiet, to_initial_lr
+from torchpace.optim.lr_scheduler._resume import copied
 
 
 class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
@@ -68,14 +69,8 @@ class SequentialLR(LRScheduler, lr_scheduler.SequentialLR):
 
     def _replay(self) -> None:
         steps = self.last_epoch
-        to_initial_lr(self.optimizer)
-        for scheduler in self._schedulers:
-            _rewind(scheduler)
-        first = self._schedulers[bisect_right(self._milestones, 0)]
-        self.last_epoch = 0
         with quiet(self.optimizer):
-            _begin(first)
-            self._last_lr = first.get_last_lr()
+            _make_again(self)
             for _ in range(steps):
                 if takes_metrics(self._schedulers[bisect_right(self._milestones, self.last_epoch + 1)]):
                     self.last_epoch += 1
@@ -225,6 +220,27 @@ def _begin(scheduler: Any) -> None:
         scheduler._initial_step()
         return
     scheduler._last_lr = [copied(group["lr"]) for group in scheduler.optimizer.param_groups]
+
+
+def _make_again(scheduler: Any) -> None:
+    """Put a scheduler where its constructor has left it."""
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+        return
+    for inner in getattr(scheduler, "_schedulers", ()):
+        _make_again(inner)
+    if isinstance(scheduler, lr_scheduler.SequentialLR):
+        to_initial_lr(scheduler.optimizer)
+        scheduler.recursive_undo()
+        scheduler.last_epoch = 0
+        first = scheduler._schedulers[bisect_right(scheduler._milestones, 0)]
+        if takes_metrics(first):
+            _begin(first)
+        else:
+            first._initial_step()
+        scheduler._last_lr = first.get_last_lr()
+    elif not isinstance(scheduler, lr_scheduler.ChainedScheduler):
+        scheduler.last_epoch = -1
+        scheduler._initial_step()
 
 
 def _begin_anew(scheduler: Any) -> None:

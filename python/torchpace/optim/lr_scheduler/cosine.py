@@ -1,9 +1,13 @@
 """Cosines, once down or with restarts."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from torch.optim import lr_scheduler
 
 from torchpace._native import Formula, advance
-from torchpace.optim.lr_scheduler._base import LRScheduler
+from torchpace.optim.lr_scheduler._base import LRScheduler, proportion, shared
 
 
 class CosineAnnealingLR(LRScheduler, lr_scheduler.CosineAnnealingLR):
@@ -31,8 +35,8 @@ class CosineAnnealingLR(LRScheduler, lr_scheduler.CosineAnnealingLR):
     Matches torch: to the bit, at every step.
 
     Differs from torch: with ``last_epoch=n`` the learning rate becomes that of step n + 1 of a run from ``initial_lr``;
-    torch keeps the one it finds. A group added later goes on from its learning rate as the others do, and after a
-    lowest point up to it; torch raises there.
+    torch keeps the one it finds. A group added later goes on from its learning rate as the others do, and keeps its
+    proportion to the last one above ``eta_min``; torch raises after a lowest point.
 
     Paper: `SGDR <https://arxiv.org/abs/1608.03983>`_ (without restarts).
 
@@ -49,6 +53,9 @@ class CosineAnnealingLR(LRScheduler, lr_scheduler.CosineAnnealingLR):
 
     _formula = Formula("CosineAnnealingLR")
     _chainable = True
+
+    def _first_lr(self, group: dict[str, Any], other: dict[str, Any]) -> Any:
+        return above(self.eta_min, group, other, super()._first_lr(group, other))
 
 
 class CosineAnnealingWarmRestarts(LRScheduler, lr_scheduler.CosineAnnealingWarmRestarts):
@@ -75,8 +82,8 @@ class CosineAnnealingWarmRestarts(LRScheduler, lr_scheduler.CosineAnnealingWarmR
     Matches torch: to the bit, at every step; ``step(epoch)`` takes fractions.
 
     Differs from torch: with ``last_epoch=n`` period and learning rate are those of step n + 1; torch gets the period
-    wrong if ``T_mult > 1`` and more than one restart is past. A group added later has its learning rate for the highest
-    one; torch raises.
+    wrong if ``T_mult > 1`` and more than one restart is past. A group added later goes on from its learning rate, and
+    keeps its proportion to the last one above ``eta_min``; torch raises.
 
     Paper: `SGDR <https://arxiv.org/abs/1608.03983>`_.
 
@@ -97,6 +104,9 @@ class CosineAnnealingWarmRestarts(LRScheduler, lr_scheduler.CosineAnnealingWarmR
     _formula = Formula("CosineAnnealingWarmRestarts")
     _chainable = True
 
+    def _first_lr(self, group: dict[str, Any], other: dict[str, Any]) -> Any:
+        return above(self.eta_min, group, other, super()._first_lr(group, other))
+
     def step(self, epoch: float | None = None) -> None:
         """Set the learning rates of the next step.
 
@@ -114,3 +124,14 @@ class CosineAnnealingWarmRestarts(LRScheduler, lr_scheduler.CosineAnnealingWarmR
         self.T_cur = -1
         super()._replay()
         self._step_count = 0  # which this class does not count
+
+
+def above(least: Any, group: dict[str, Any], other: dict[str, Any], otherwise: Any) -> Any:
+    """What a late group would have begun with, had it always been in its proportion to another above a least rate.
+
+    Where one of the two is not above it, `otherwise`.
+    """
+    share = proportion(group["lr"] - least, other["lr"] - least)
+    if share is None or share <= 0 or other["lr"] < least:
+        return otherwise
+    return shared(other["initial_lr"] - least, share) + least

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
 from torchpace._native import Formula
-from torchpace.optim.lr_scheduler._base import LRScheduler, copied
+from torchpace.optim.lr_scheduler._base import LRScheduler, shared
+from torchpace.optim.lr_scheduler._resume import copied
 
 _PAST_END = ("raise", "hold", "extend")
 
@@ -47,8 +48,9 @@ class CyclicLR(LRScheduler, lr_scheduler.CyclicLR):
 
     Matches torch: to the bit, at every step. A ``scale_fn`` that is a function stays out of ``state_dict``.
 
-    Differs from torch: a group added later has its learning rate for the lowest one; its highest is in the last group's
-    proportion to that, and its momentum is the last group's. torch raises.
+    Differs from torch: a group added later has its share of the last group's rates, in the proportion that its learning
+    rate has when it comes, and the last group's momentum; where the last group is at 0, its learning rate is its lowest
+    one. torch raises.
 
     Paper: `Cyclical learning rates <https://arxiv.org/abs/1506.01186>`_.
 
@@ -69,14 +71,16 @@ class CyclicLR(LRScheduler, lr_scheduler.CyclicLR):
     base_momentums: list[float]
     max_momentums: list[float]
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        base, base_before = self.base_lrs[-1], self.base_lrs[-2]
-        self.max_lrs = [*self.max_lrs, _in_proportion(base, self.max_lrs[-1], base_before)]
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        if share is not None:
+            # Which `initial_lr` need not be: that is of the first scheduler.
+            self.base_lrs[-1] = shared(self.base_lrs[last], share)
+        self.max_lrs = [*self.max_lrs, shared(self.max_lrs[last], share)]
         if self.cycle_momentum:
-            self.base_momentums = [*self.base_momentums, copied(self.base_momentums[-1])]
-            self.max_momentums = [*self.max_momentums, copied(self.max_momentums[-1])]
-            group.setdefault("max_momentum", copied(self.max_momentums[-1]))
-            group.setdefault("base_momentum", copied(self.base_momentums[-1]))
+            self.base_momentums = [*self.base_momentums, copied(self.base_momentums[last])]
+            self.max_momentums = [*self.max_momentums, copied(self.max_momentums[last])]
+            group.setdefault("max_momentum", copied(self.max_momentums[last]))
+            group.setdefault("base_momentum", copied(self.base_momentums[last]))
 
 
 class OneCycleLR(LRScheduler, lr_scheduler.OneCycleLR):
@@ -117,8 +121,8 @@ class OneCycleLR(LRScheduler, lr_scheduler.OneCycleLR):
     Matches torch: to the bit, at every step; also in step ``total_steps``, where torch's formula has gone past its end
     already and gives a higher (``"cos"``) or lower (``"linear"``) learning rate than the last one.
 
-    Differs from torch: ``past_end``. A group added later has its learning rate for ``initial_lr``; its highest and
-    lowest are in the last group's proportion to that, and its momentum is the last group's. torch raises.
+    Differs from torch: ``past_end``. A group added later has its share of the last group's rates, in the proportion
+    that its learning rate has when it comes, and the last group's momentum. torch raises.
 
     Paper: `Super-convergence <https://arxiv.org/abs/1708.07120>`_.
 
@@ -200,15 +204,10 @@ class OneCycleLR(LRScheduler, lr_scheduler.OneCycleLR):
             return last
         return [lr.clamp(min=0) if isinstance(lr, Tensor) else max(lr, 0.0) for lr in lrs]
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        initial, initial_before = group["initial_lr"], before["initial_lr"]
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        other = self.optimizer.param_groups[last]
         for key in ("max_lr", "min_lr"):
-            group.setdefault(key, _in_proportion(initial, before[key], initial_before))
+            group.setdefault(key, shared(other[key], share))
         if self.cycle_momentum:
             for key in ("max_momentum", "base_momentum"):
-                group.setdefault(key, copied(before[key]))
-
-
-def _in_proportion(base: Any, other: Any, base_of_other: Any) -> Any:
-    """What is to `base` as `other` is to its own base; `other`, where that is 0."""
-    return copied(other) if base_of_other == 0 else base * (other / base_of_other)
+                group.setdefault(key, copied(other[key]))

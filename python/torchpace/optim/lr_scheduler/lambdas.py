@@ -30,7 +30,8 @@ class LambdaLR(LRScheduler, lr_scheduler.LambdaLR):
     Matches torch: to the bit, at every step. Functions and lambdas stay out of ``state_dict``; of other callables it
     has their ``__dict__``.
 
-    Differs from torch: a group added later takes the last group's function, times its own learning rate; torch raises.
+    Differs from torch: a group added later takes the last group's function, and keeps the proportion to that group that
+    its learning rate has when it comes; torch raises.
 
     Example:
         >>> import torch
@@ -47,8 +48,8 @@ class LambdaLR(LRScheduler, lr_scheduler.LambdaLR):
 
     lr_lambdas: list[Callable[[int], float]]
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[-1]]
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[last]]
 
 
 class MultiplicativeLR(LRScheduler, lr_scheduler.MultiplicativeLR):
@@ -90,5 +91,5 @@ class MultiplicativeLR(LRScheduler, lr_scheduler.MultiplicativeLR):
 
     lr_lambdas: list[Callable[[int], float]]
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[-1]]
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        self.lr_lambdas = [*self.lr_lambdas, self.lr_lambdas[last]]

@@ -7,7 +7,7 @@ from typing import Any, SupportsFloat
 from torch.optim import lr_scheduler
 
 from torchpace._native import Formula, observe
-from torchpace.optim.lr_scheduler._base import LRScheduler
+from torchpace.optim.lr_scheduler._base import LRScheduler, proportion, shared
 
 
 class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
@@ -32,8 +32,9 @@ class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
 
     Matches torch: to the bit, at every step.
 
-    Differs from torch: a group added later has the last group's ``min_lr``, where those were a list; torch raises. It
-    may stand in a :class:`SequentialLR` or :class:`ChainedScheduler`.
+    Differs from torch: a group added later has its share of the last group's ``min_lr``, where those were a list, in
+    the proportion that its learning rate has at the next reduction; torch raises. It may stand in a
+    :class:`SequentialLR` or :class:`ChainedScheduler`.
 
     Example:
         >>> import torch
@@ -64,7 +65,9 @@ class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
             lr_scheduler.ReduceLROnPlateau.step(self, metrics, epoch)
 
     def _reduce_lr(self, epoch: Any) -> None:
-        missing = len(self.optimizer.param_groups) - len(self.min_lrs)
-        if self.default_min_lr is None and missing > 0 and self.min_lrs:
-            self.min_lrs = [*self.min_lrs, *self.min_lrs[-1:] * missing]
+        groups, known = self.optimizer.param_groups, len(self.min_lrs)
+        if self.default_min_lr is None and 0 < known < len(groups):
+            least, last = self.min_lrs[-1], groups[known - 1]["lr"]
+            late = [shared(least, proportion(group["lr"], last)) for group in groups[known:]]
+            self.min_lrs = [*self.min_lrs, *map(float, late)]
         super()._reduce_lr(epoch)

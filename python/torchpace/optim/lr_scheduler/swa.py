@@ -7,7 +7,7 @@ from typing import Any
 from torch.optim import swa_utils
 
 from torchpace._native import Formula
-from torchpace.optim.lr_scheduler._base import LRScheduler
+from torchpace.optim.lr_scheduler._base import LRScheduler, shared
 
 
 class SWALR(LRScheduler, swa_utils.SWALR):
@@ -36,8 +36,9 @@ class SWALR(LRScheduler, swa_utils.SWALR):
     Matches torch: to the bit, at every step.
 
     Differs from torch: with ``last_epoch=n`` learning rate and count are those of step n + 1 of a run from
-    ``initial_lr``; torch keeps the learning rate it finds and begins the way anew. A group added later goes to the last
-    group's ``swa_lr``; torch raises.
+    ``initial_lr``; torch keeps the learning rate it finds and begins the way anew. A group added later keeps the
+    proportion to the last one that its learning rate has when it comes, and goes to its share of that group's
+    ``swa_lr``; torch raises.
 
     Paper: `Averaging weights leads to wider optima <https://arxiv.org/abs/1803.05407>`_.
 
@@ -60,5 +61,6 @@ class SWALR(LRScheduler, swa_utils.SWALR):
         super()._replay()
         self._step_count = steps + 1  # by which the class knows how far it is
 
-    def _adopt_group(self, group: dict[str, Any], before: dict[str, Any]) -> None:
-        group.setdefault("swa_lr", before["swa_lr"])
+    def _adopt_group(self, group: dict[str, Any], last: int, share: Any) -> None:
+        if "swa_lr" not in group:
+            group["swa_lr"] = shared(self.optimizer.param_groups[last]["swa_lr"], share)
