@@ -3,17 +3,19 @@
 
 mod clip;
 mod finite;
+mod group;
 mod task;
 
 use core::marker::PhantomData;
 use std::sync::Arc;
 
 pub use clip::{Clip, Nonfinite};
+pub use group::{DeviceNumber, Group};
 pub(crate) use task::{Count, Setting, Step, Task};
 
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::{Device, Dtype, Operands, Path, Refusal, Span, Territory, Walk};
+use crate::tensor::{Device, Operands, Path, Refusal, Span, Territory, Walk};
 
 /// The most dimensions that kernels walk in.
 pub const DIMS: usize = 8;
@@ -25,30 +27,6 @@ pub struct Batch<'a, R, const C: usize, const S: usize> {
     written: Vec<Span>,
     read: Vec<Span>,
     memory: PhantomData<&'a ()>,
-}
-
-/// What the parameters of one group share in a step.
-#[derive(Debug, Clone)]
-pub struct Group<R> {
-    /// The rule under the group's options.
-    pub rule: R,
-    /// The learning rate.
-    pub lr: f64,
-    /// Where the learning rate is, if a GPU is to read it from its own memory, which goes before `lr`.
-    pub lr_at: Option<DeviceNumber>,
-    /// Whether to step uphill.
-    pub maximize: bool,
-    /// A bound on the absolute value of each element of a gradient, after all else.
-    pub clip_value: Option<f64>,
-}
-
-/// A number in a GPU's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceNumber {
-    /// Its address.
-    pub at: u64,
-    /// Its type: `F32` or `F64`.
-    pub dtype: Dtype,
 }
 
 /// A step that can run: all its tensors were checked, each alone and against each other.
@@ -78,13 +56,6 @@ fn is_for_kernels<const S: usize>(walk: &Walk<S>) -> bool {
     match walk.path() {
         Path::Nested(dims) if !walk.is_packed() => dims.len() <= DIMS && u32::try_from(walk.len()).is_ok(),
         _ => true,
-    }
-}
-
-impl<R> Group<R> {
-    /// A group that steps by `rule` at the learning rate `lr`, downhill and without clipping.
-    pub fn new(rule: R, lr: f64) -> Self {
-        Self { rule, lr, lr_at: None, maximize: false, clip_value: None }
     }
 }
 

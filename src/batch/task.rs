@@ -4,7 +4,8 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::{Group, finite};
+use super::finite;
+use super::group::Group;
 use crate::error::Error;
 use crate::rule::Rule;
 use crate::tensor::{Device, Dtype, Dtypes, View, Walk};

@@ -8,6 +8,7 @@ use super::isa::{Kernel, Registers};
 use super::lanes::zeros;
 use super::pack::Vector;
 use super::sweep::{Treatment, update};
+use crate::batch::Task;
 use crate::number::Number;
 use crate::rule::Rule;
 use crate::tensor::{Dim, Dtype, Dtypes, Strides};
@@ -272,4 +273,11 @@ unsafe fn scatter<T: Float>(lanes: &[T; LANES], base: *mut u8, dtype: Dtype, off
             Dtype::C64 | Dtype::C128 | Dtype::OtherFloat | Dtype::NoFloat => {}
         }
     }
+}
+
+/// A task's memory along `dims`.
+#[inline(always)]
+pub(super) fn memory_of<'b, const S: usize>(task: &Task<S>, dims: &'b [Dim<S>]) -> Nested<'b, S> {
+    let slots = task.slots.map(|slot| slot.unwrap_or(core::ptr::null_mut()));
+    Nested { param: task.param, grad: task.grad, slots, dtypes: *task.walk.dtypes(), dims }
 }

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use super::element::{Bf16, Element, F16, Float};
 use super::isa::Isa;
-use super::nested::{Nested, NestedSweep};
+use super::nested::{NestedSweep, memory_of};
 use super::norm;
 use super::sweep::{Run, Sweep, Treatment};
 use super::threads::{Threads, in_pieces};
@@ -46,13 +46,6 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
         in_pieces(step.total, 1, threads, |piece| unsafe { step.run(isa, piece) });
         Kept { device, step }
     }
-}
-
-/// A task's memory along `dims`.
-#[inline(always)]
-pub(super) fn nested<'b, const S: usize>(task: &Task<S>, dims: &'b [Dim<S>]) -> Nested<'b, S> {
-    let slots = task.slots.map(|slot| slot.unwrap_or(core::ptr::null_mut()));
-    Nested { param: task.param, grad: task.grad, slots, dtypes: *task.walk.dtypes(), dims }
 }
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
@@ -114,7 +107,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
         let Setting { group, coeffs, .. } = &self.settings[task.setting];
         let (coeffs, treatment) = (lit::<T, C>(coeffs), self.treatment(group));
         // SAFETY: the caller's promise, and that of the views behind the pointers.
-        unsafe { isa.run(NestedSweep { rule: &group.rule, coeffs, treatment, nested: nested(task, dims), part }) };
+        unsafe { isa.run(NestedSweep { rule: &group.rule, coeffs, treatment, nested: memory_of(task, dims), part }) };
     }
 }
 

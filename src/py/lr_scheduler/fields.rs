@@ -5,6 +5,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
+use super::super::torch::Torch;
+
 /// The integers that are floating-point numbers too.
 const EXACT: i64 = 1 << 53;
 
@@ -138,4 +140,18 @@ pub fn float(value: &Bound<'_, PyAny>) -> Option<f64> {
 /// Either.
 pub fn number(value: &Bound<'_, PyAny>) -> Option<f64> {
     float(value).or_else(|| int(value).map(|value| value as f64))
+}
+
+/// The number of the step to make, and of those made with it. The first is torch's, for its warnings.
+pub fn counts(py: Python<'_>, fields: &Fields<'_>) -> Option<(i64, i64)> {
+    let count = fields.int(intern!(py, "_step_count"))?;
+    let initial =
+        fields.get(intern!(py, "_is_initial")).is_some_and(|flag| !flag.is(pyo3::types::PyBool::new(py, false)));
+    (count >= 2 && !initial).then_some((fields.int(intern!(py, "last_epoch"))? + 1, count + 1))
+}
+
+/// A learning rate that does not change with the group's: a tensor's clone.
+pub fn copy<'py>(lr: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = lr.py();
+    if Torch::get(py)?.is_tensor(lr)? { lr.call_method0(intern!(py, "clone")) } else { Ok(lr.clone()) }
 }

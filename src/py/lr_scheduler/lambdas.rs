@@ -4,8 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::fields::Fields;
-use super::{copy, counts};
+use super::fields::{Fields, copy, counts};
 
 /// What a function's value is multiplied by.
 #[derive(Clone, Copy, PartialEq)]

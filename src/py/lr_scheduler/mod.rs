@@ -10,8 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyList, PyTuple};
 
-use super::torch::Torch;
-use fields::{Fields, Group};
+use fields::{Fields, Group, copy, counts};
 use formulas::Step;
 
 /// How a class of schedulers works out its learning rates.
@@ -97,14 +96,6 @@ fn way(scheduler: &Bound<'_, PyAny>) -> Option<Way> {
     // Of the class: what is set on an instance is a value of the user's.
     let formula = scheduler.get_type().getattr(intern!(scheduler.py(), "_formula")).ok()?;
     Some(formula.cast_exact::<Formula>().ok()?.get().way)
-}
-
-/// The number of the step to make, and of those made with it. The first is torch's, for its warnings.
-fn counts(py: Python<'_>, fields: &Fields<'_>) -> Option<(i64, i64)> {
-    let count = fields.int(intern!(py, "_step_count"))?;
-    let initial =
-        fields.get(intern!(py, "_is_initial")).is_some_and(|flag| !flag.is(pyo3::types::PyBool::new(py, false)));
-    (count >= 2 && !initial).then_some((fields.int(intern!(py, "last_epoch"))? + 1, count + 1))
 }
 
 /// A step by a formula. `None` where torch has to take it.
@@ -211,10 +202,4 @@ fn schedulers<'py>(py: Python<'py>, fields: &Fields<'py>) -> Option<Vec<Bound<'p
         Ok(list) => Some(list.iter().collect()),
         Err(_) => Some(schedulers.cast_exact::<PyTuple>().ok()?.iter().collect()),
     }
-}
-
-/// A learning rate that does not change with the group's: a tensor's clone.
-fn copy<'py>(lr: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = lr.py();
-    if Torch::get(py)?.is_tensor(lr)? { lr.call_method0(intern!(py, "clone")) } else { Ok(lr.clone()) }
 }

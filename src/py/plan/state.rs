@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyString};
 use super::super::describe::{describe, describe_type};
 use super::super::end::Stop;
 use super::super::torch::{Torch, prefetch};
-use super::Lacks;
+use super::members::Lacks;
 use crate::error::Error;
 use crate::rule::Rule;
 

@@ -9,9 +9,10 @@ use super::super::call::Call;
 use super::super::describe::describe_type;
 use super::super::end::Stop;
 use super::super::options::GroupOptions;
+use super::super::plan::Known;
 use super::super::plan::groups::KnownGroup;
+use super::super::plan::members::{Lacks, Member, Seen};
 use super::super::plan::parts::Parts;
-use super::super::plan::{Known, Lacks, Member};
 use super::super::torch::{Grad, Spot, Torch, prefetch};
 use super::resolve;
 use crate::rule::Rule;
@@ -158,7 +159,7 @@ fn enter<R, const C: usize, const S: usize>(
         None => {
             let place = known.members.len() as u32;
             known.members.push(Member { group, index, object, place, drive: 0, lacks: Lacks::Nothing, is_new: false });
-            known.seen.push(Parts::all(super::super::plan::Seen::NONE));
+            known.seen.push(Parts::all(Seen::NONE));
             known.is_same = false;
         }
     }

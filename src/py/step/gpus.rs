@@ -6,8 +6,9 @@ use pyo3::prelude::*;
 
 use super::super::call::{Call, Scaling};
 use super::super::end::{Path, Stop};
+use super::super::plan::Known;
 use super::super::plan::groups::KnownGroup;
-use super::super::plan::{Known, Lacks, Member, Seen};
+use super::super::plan::members::{Lacks, Member, Seen};
 use crate::batch::Clip;
 use crate::cuda::launch::Norm;
 use crate::error::Error;

@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 use super::super::call::Call;
 use super::super::describe::{describe, describe_type};
 use super::super::end::Stop;
-use super::super::plan::Owned;
+use super::super::plan::members::Owned;
 use super::super::plan::parts::Role;
 use super::super::torch::{Spot, Torch};
 use crate::error::Error;

@@ -6,9 +6,10 @@ use pyo3::types::PyList;
 
 use super::super::call::Call;
 use super::super::end::Stop;
+use super::super::plan::Known;
 use super::super::plan::drive::Drive;
+use super::super::plan::members::{Lacks, Owned};
 use super::super::plan::parts::Parts;
-use super::super::plan::{Known, Lacks, Owned};
 use super::super::torch::Spot;
 use super::ready::{ByDevice, again, anew};
 use crate::batch::{Clip, Kept, Ready};

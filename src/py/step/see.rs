@@ -5,9 +5,10 @@ use pyo3::prelude::*;
 
 use super::super::call::Call;
 use super::super::end::Stop;
+use super::super::plan::Known;
 use super::super::plan::layouts::Layouts;
+use super::super::plan::members::Seen;
 use super::super::plan::parts::Parts;
-use super::super::plan::{Known, Seen};
 use super::super::torch::look::Look;
 use super::super::torch::{Spot, Torch, prefetch};
 use super::resolve;
