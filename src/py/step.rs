@@ -9,12 +9,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::describe::describe_type;
 use super::drive::Drive;
 use super::groups::KnownGroup;
 use super::held::{Held, Role, SMALL};
 use super::member::{Member, replace, replace_optional};
 use super::memory::{self, again, place_of, read, run};
-use super::options::{GroupOptions, describe_type};
+use super::options::GroupOptions;
 use super::plan::{AnySteps, Path, Stop};
 use super::state::{Found, Table};
 use super::torch::Torch;
