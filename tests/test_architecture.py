@@ -50,24 +50,6 @@ PYTHON = {
 CIRCLES = {
     # A schedule is a tree: those made of others hold schedules, and `Schedule` is one of them or a curve.
     ("schedule/change.rs", "schedule/compose.rs", "schedule/curve.rs", "schedule/tree.rs"),
-    # Until they are redrawn: what a step is called with and how it can end stand in the files at the top.
-    (
-        "py/drive.rs",
-        "py/gpu.rs",
-        "py/groups.rs",
-        "py/held.rs",
-        "py/member.rs",
-        "py/memory.rs",
-        "py/plan.rs",
-        "py/state.rs",
-        "py/step.rs",
-    ),
-    # Until then, too: what several ways of a step share stands in the file that chooses among them.
-    ("py/lr_scheduler/lambdas.rs", "py/lr_scheduler/mod.rs"),
-    # Until then, too: a step is made of tasks, and a task's setting holds the group that a step is given.
-    ("batch/mod.rs", "batch/task.rs"),
-    # Until then, too: the norm needs a function of run.rs that belongs to nested.rs.
-    ("cpu/norm.rs", "cpu/run.rs"),
 }
 
 
@@ -247,12 +229,20 @@ def test_the_files_that_may_hold_unsafe_code():
         "cuda/driver.rs",
         "cuda/launch.rs",
         "cuda/nvrtc.rs",
-        "py/dlpack.rs",
-        "py/drive.rs",
-        "py/memory.rs",
-        "py/state.rs",
-        "py/threads.rs",
-        "py/torch.rs",
+        "py/plan/drive.rs",
+        "py/plan/layouts.rs",
+        "py/plan/state.rs",
+        "py/step/collect.rs",
+        "py/step/find.rs",
+        "py/step/ready.rs",
+        "py/step/resolve.rs",
+        "py/step/run.rs",
+        "py/step/see.rs",
+        "py/torch/dlpack.rs",
+        "py/torch/handles.rs",
+        "py/torch/library.rs",
+        "py/torch/look.rs",
+        "py/torch/mod.rs",
         "tch/drive.rs",
         "tch/memory.rs",
         "tch/steps.rs",

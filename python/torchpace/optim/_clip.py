@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from torchpace.optim._numbers import number
+from torchpace import _native
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 """What a norm that is not finite does."""
@@ -86,18 +86,16 @@ def is_on(name: str, value: Any, off: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """An option as every checkpoint takes it: a number is one of Python's. A tensor stays: it may change in place."""
-    if isinstance(value, str):
-        return str(value)  # NumPy's too
-    found = None if isinstance(value, Tensor) else number(value)
-    return value if found is None else found
+    if value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor):
+        return value
+    return str(value) if isinstance(value, str) else _number(value)
 
 
 def _number(value: Any) -> float:
-    """A number of any type as a float; NaN, if it is none, or none that a float holds."""
-    found = number(value)
+    """A number of any type, NumPy's and fractions too, as a float; NaN, if it is none."""
     try:
-        return math.nan if found is None else float(found)
-    except OverflowError:
+        return _native.number("value", value)
+    except (TypeError, OverflowError):
         return math.nan
 
 
