@@ -228,8 +228,8 @@ def known(torch):
         }
         let is_gradient = |handle: Option<Handle>| -> PyResult<bool> {
             let grad = param.getattr("grad")?;
-            // SAFETY: as above.
             Ok(match handle {
+                // SAFETY: as above.
                 Some(handle) => unsafe {
                     *handle.0 == *self.of(grad.as_ptr()).0 && self.object(handle) == grad.as_ptr()
                 },
