@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
@@ -196,7 +195,7 @@ class Fused(_Parent):
             # It sees, and may change, every operator of torch: a trace without the step would be wrong.
             path = "torch: a TorchDispatchMode is active"
             self._widen_counts()
-        elif (name := _overridden(type(self), frozenset(self.__dict__))) is not None:
+        elif (name := _overridden(self)) is not None:
             # Whoever did that wants it called.
             path = f"torch: {name} is overridden"
             self._widen_counts()
@@ -307,11 +306,11 @@ class Fused(_Parent):
     @contextmanager
     def _late_slots(self) -> Iterator[None]:
         """Make what an option calls for only now; torch takes it for missing. It goes again if the step fails."""
-        made = []
+        made: list[tuple[dict[str, Any], str]] = []
         for group in self.param_groups:
             names = [name for name, option in self._late.items() if group.get(option)]
             for param in group["params"] if names else ():
-                state = self.state.get(param)
+                state: dict[str, Any] = self.state.get(param) or {}
                 for name in names if param.grad is not None and state else ():
                     if state.get(name) is None:
                         state[name] = self._new_slot(name, param)
@@ -390,12 +389,11 @@ _CALLED = ("_init_group",)
 """What torch's `step` calls, and ours does not."""
 
 
-@lru_cache(maxsize=None)
-def _overridden(cls: type, own: frozenset[str]) -> str | None:
-    """The first of `_CALLED` that a class of ours, or an instance with these attributes, has of its own."""
-    ours = next(base for base in cls.__mro__ if base.__module__.startswith("torchpace.optim."))
+def _overridden(optimizer: Fused) -> str | None:
+    """The first of `_CALLED` that an optimizer, or its class, has in place of ours."""
+    ours = next(base for base in type(optimizer).__mro__ if base.__module__.startswith("torchpace.optim."))
     for name in _CALLED:
-        if name in own or getattr(cls, name, None) is not getattr(ours, name, None):
+        if name in vars(optimizer) or getattr(type(optimizer), name, None) is not getattr(ours, name, None):
             return name
     return None
 
