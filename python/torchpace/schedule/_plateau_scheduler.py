@@ -8,6 +8,7 @@ from typing import Any, SupportsFloat
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from torchpace import _native
 from torchpace.schedule._schedule import Schedule
 from torchpace.schedule._scheduler import Scheduler, check_step
 
@@ -61,7 +62,8 @@ class PlateauScheduler(Scheduler, ReduceLROnPlateau):
                 raise TypeError(
                     f"metrics is None at step {self.last_epoch}, where the rate follows a metric: expected a number"
                 )
-            self._memories = self.schedule._core.observe(float(self.last_epoch), float(metrics), self._memories)
+            metric = _native.number("metrics", metrics)
+            self._memories = self.schedule._core.observe(float(self.last_epoch), metric, self._memories)
         try:
             self._advance(epoch)  # without a warning, as in torch: an evaluation may come before the first step
         except BaseException:

@@ -137,12 +137,13 @@ class Scheduler(LRScheduler):
         """
         self._find_bases()
         targets = list(self._targets())
-        bases = list(base) if isinstance(base, Sequence) else [base] * len(targets)
+        given = base if isinstance(base, Sequence) else [base] * len(targets)
+        bases = [_native.number("base", value) for value in given]
         if len(bases) != len(targets) or not all(math.isfinite(value) for value in bases):
             raise ValueError(f"base is {base}, expected a finite number, or one for each of {len(targets)} groups")
         for (index, group), value in zip(targets, bases, strict=True):
-            self.base_values[index] = float(value)
-            self._mark(group, float(value))
+            self.base_values[index] = value
+            self._mark(group, value)
         self._write()
 
     @property
