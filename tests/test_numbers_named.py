@@ -188,15 +188,18 @@ def at_work():
     }
 
 
-@pytest.mark.filterwarnings("ignore:the scheduler's step")
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
 @pytest.mark.parametrize("value", [*NO_NUMBERS, 10**400], ids=label)
 @pytest.mark.parametrize("name", at_work())
 def test_what_is_no_number_for_a_scheduler_is_named(name, value):
+    if name == "base" and np.shape(value) == (2,):
+        at_work()[name](value)  # one for each group
+        return
     with named(name, TypeError, ValueError, OverflowError):
         at_work()[name](value)
 
 
-@pytest.mark.filterwarnings("ignore:the scheduler's step")
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", at_work())
 def test_numbers_of_any_type_for_a_scheduler(name, kind):
