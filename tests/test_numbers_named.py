@@ -188,7 +188,7 @@ def at_work():
     }
 
 
-@pytest.mark.filterwarnings("ignore:The epoch parameter")
+@pytest.mark.filterwarnings("ignore:the scheduler's step", "ignore:The epoch parameter")
 @pytest.mark.parametrize("value", [*NO_NUMBERS, 10**400], ids=label)
 @pytest.mark.parametrize("name", at_work())
 def test_what_is_no_number_for_a_scheduler_is_named(name, value):
@@ -199,7 +199,7 @@ def test_what_is_no_number_for_a_scheduler_is_named(name, value):
         at_work()[name](value)
 
 
-@pytest.mark.filterwarnings("ignore:The epoch parameter")
+@pytest.mark.filterwarnings("ignore:the scheduler's step", "ignore:The epoch parameter")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", at_work())
 def test_numbers_of_any_type_for_a_scheduler(name, kind):
