@@ -176,6 +176,41 @@ def test_a_function_that_is_none_is_named(value):
         schedule.function(value)
 
 
+def at_work():
+    """Schedulers' methods that take a number, by its name."""
+    plain = schedule.linear(10).on(cases.scheduled())
+    by_metric = schedule.plateau(0.5).on(cases.scheduled())
+    return {
+        "step": plain.seek,
+        "epoch": plain.step,
+        "base": plain.rebase,
+        "metrics": by_metric.step,
+    }
+
+
+@pytest.mark.filterwarnings("ignore:the scheduler's step", "ignore:The epoch parameter")
+@pytest.mark.parametrize("value", [*NO_NUMBERS, 10**400], ids=label)
+@pytest.mark.parametrize("name", at_work())
+def test_what_is_no_number_for_a_scheduler_is_named(name, value):
+    if name == "base" and np.shape(value) == (2,):
+        at_work()[name](value)  # one for each group
+        return
+    with named(name, TypeError, ValueError, OverflowError):
+        at_work()[name](value)
+
+
+@pytest.mark.filterwarnings("ignore:the scheduler's step", "ignore:The epoch parameter")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", at_work())
+def test_numbers_of_any_type_for_a_scheduler(name, kind):
+    outcomes = []
+    for value in (KINDS[kind](2), 2.0):
+        method = at_work()[name]
+        method(value)
+        outcomes.append((method.__self__.get_last_lr(), method.__self__.state_dict()))
+    assert outcomes[0] == outcomes[1]
+
+
 def test_a_number_of_any_type_times_a_schedule():
     halved = schedule.linear(10) * 0.5
     for kind, make_number in KINDS.items():

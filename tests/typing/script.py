@@ -73,6 +73,7 @@ def right(folder: Path) -> None:
     by_metric.step(loss().detach())
     lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5).step(metrics=torch.tensor(0.5))
     chained = lr_scheduler.ChainedScheduler([lr_scheduler.StepLR(optimizer, 3), schedule.cosine(9).on(optimizer)])
+    lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9, past_end="hold")
     averaging = swa_utils.SWALR(optimizer, swa_lr=0.1)
     optimizer.step()
     chained.step()
@@ -101,5 +102,6 @@ def wrong(optimizer: optim.AdamW, rate: Schedule) -> None:
     rate.then(abs)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     schedule.cosine("100")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     lr_scheduler.StepLR(optimizer)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    lr_scheduler.OneCycleLR(optimizer, 1, 9, past_end="go")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     lr_scheduler.NoSuchLR(optimizer)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     control.max_stable_lr("4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

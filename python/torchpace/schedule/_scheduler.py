@@ -181,7 +181,7 @@ class Scheduler(LRScheduler):
         """
         self._find_bases()
         targets = [index for index, _ in self._targets()]
-        several = list(base) if number(base) is None and isinstance(base, Iterable) else [base] * len(targets)
+        several = list(base) if isinstance(base, Iterable) and number(base) is None else [base] * len(targets)
         values = [real("base", value) for value in several]
         if len(values) != len(targets) or not all(map(math.isfinite, values)):
             raise ValueError(f"base is {base}, expected a finite number, or one for each of {len(targets)} groups")
