@@ -14,7 +14,7 @@ use super::super::plan::parts::{Parts, Role};
 use super::{find, resolve};
 use crate::batch::{Batch, Ready, Unfit};
 use crate::rule::Rule;
-use crate::tensor::{Device, Operands, View, Walk};
+use crate::tensor::{Operands, View, Walk};
 
 /// The parts of a step, each with the place of its device among those of the step.
 pub type ByDevice<'a, R, const C: usize, const S: usize> = Vec<(usize, Ready<'a, R, C, S>)>;
@@ -104,7 +104,7 @@ fn check_memory<R: Rule<C, S>, const C: usize, const S: usize>(
     operands: &Operands<'_, S>,
     at: (usize, usize),
 ) -> Result<(), Stop> {
-    let lacks = |view: Option<View<'_>>| view.is_some_and(|view| view.device() == Device::Cpu && !view.has_memory());
+    let lacks = |view: Option<View<'_>>| view.is_some_and(|view| !view.has_memory());
     let views =
         [(Role::Param, Some(operands.param)), (Role::Grad, Some(operands.grad)), (Role::State("step"), operands.step)];
     let slots = R::SLOTS.iter().zip(operands.slots).map(|(name, slot)| (Role::State(name), slot));
