@@ -307,8 +307,28 @@ def test_clipping_by_numbers_of_any_type_where_torch_steps(name, option, kind):
     torch.testing.assert_close(moved[0], moved[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("where", ["constructor", "later"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("differentiable", [False, True])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_threshold_of_any_type(name, differentiable, kind, where):
+    """Of the norms 3.4, 6.8 and 10.2 the first is below it, whoever steps."""
+    value = KINDS[kind](5)
+    optimizer = make(name, skip_grad_norm=value if where == "constructor" else None)
+    optimizer.param_groups[0]["differentiable"] = differentiable
+    optimizer.param_groups[0]["params"][0].requires_grad_(False)  # so that it may be written in a differentiable step
+    if where == "later":
+        optimizer.param_groups[0]["skip_grad_norm"] = value
+    skipped = []
+    for steps in range(3):
+        optimizer.param_groups[0]["params"][0].grad = torch.linspace(1, 2, 5, dtype=torch.float64) * (steps + 1)
+        optimizer.step()
+        skipped.append(optimizer.last_step_skipped)
+    assert skipped == [False, True, True]
+
+
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
-@pytest.mark.parametrize("option", CLIPPING)
+@pytest.mark.parametrize("option", [*CLIPPING, "skip_grad_norm"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_of_ours_that_is_no_number_is_named(name, option, value):
     with named(f"Invalid {option} value", ValueError):

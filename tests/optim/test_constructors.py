@@ -189,7 +189,20 @@ BAD_GROUPS = [
     {"clip_value": "wide"},
     {"nonfinite_norm": "stop"},
     {"max_grad_norm": float("nan")},
+    {"skip_grad_norm": -1.0},
 ]
+
+
+@pytest.mark.parametrize("bad", BAD_GROUPS, ids=str)
+@each_optimizer
+def test_a_refused_constructor_leaves_the_groups_as_they_were_given(name, bad):
+    ours, _ = classes(name)
+    for own, shared in ((bad, {}), ({}, bad)):
+        group = {"params": params(), **own}
+        before = dict(group)
+        with pytest.raises(ValueError, match=f"Invalid {next(iter(bad))} value"):
+            ours([group], **shared)
+        assert group == before
 
 
 @pytest.mark.parametrize("bad", BAD_GROUPS, ids=str)
@@ -200,8 +213,10 @@ def test_a_group_with_a_bad_option_is_not_added(name, bad):
     optimizer.param_groups[0]["params"][0].grad = torch.ones(3)
     optimizer.step()
     before, late = copy.deepcopy(optimizer.state_dict()), params()
+    group = {"params": late, **bad}
     with pytest.raises(ValueError, match=f"Invalid {next(iter(bad))} value"):
-        optimizer.add_param_group({"params": late, **bad})
+        optimizer.add_param_group(group)
+    assert group == {"params": late, **bad}
     after = optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]
     torch.testing.assert_close(after["state"], before["state"])

@@ -57,4 +57,4 @@ __all__ = [
 if not TYPE_CHECKING:
     # What this torch has beside, private names too; what is only in a newer one is not there.
     globals().update({name: value for name, value in vars(_torch).items() if name not in globals()})
-    __all__ = sorted(name for name in {*__all__, *_torch.__all__} if name in globals())
+    __all__ = [*_torch.__all__, *(name for name in __all__ if name not in _torch.__all__ and name in globals())]

@@ -45,7 +45,8 @@ class _AskedByScaler:
 class Fused(_Parent):
     """Put before a class of `torch.optim` among the bases, takes over its `step`.
 
-    Everything else is the torch class's own: constructor, validation, `state_dict`, hooks, `add_param_group`.
+    A class writes its constructor out, torch's parameters and ours behind them, and hands all to `_construct`. All else
+    is the torch class's own: validation, `state_dict`, hooks, `add_param_group`.
     """
 
     _rule: ClassVar[str]
@@ -75,12 +76,11 @@ class Fused(_Parent):
             arguments: all of the constructor's, as `locals` has them at its beginning.
         """
         off = self._off()
-        torchs = {name: value for name, value in arguments.items() if name not in off and name != "self"}
-        super().__init__(**torchs)
-        _forget(self)
         # Only what is on goes among the options of the groups, which otherwise are torch's to the letter.
         on = {name: arguments[name] for name in off if _clip.is_on(name, arguments[name], off[name])}
-        _clip.check(on)
+        _clip.check(on)  # before torch fills the dicts that were given
+        super().__init__(**{name: value for name, value in arguments.items() if name not in off and name != "self"})
+        _forget(self)
         self.defaults.update({name: _clip.plain(value) if name in _clip.OFF else True for name, value in on.items()})
         for group in self.param_groups:
             for name in off:
