@@ -56,7 +56,8 @@ class Plan:
         grad_scale: Tensor | None = None,
         found_inf: Tensor | None = None,
         norm: float | None = None,
-    ) -> tuple[str, float | Tensor | None]: ...
+        left: Sequence[tuple[int, int]] = (),
+    ) -> tuple[str, float | Tensor | None, list[tuple[int, int]]]: ...
     def __reduce__(self) -> tuple[type[Plan], tuple[str]]: ...
 
 _Memory = tuple[float, float, float, float, float]

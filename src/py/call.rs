@@ -19,6 +19,8 @@ pub struct Call<'py> {
     pub scaling: Scaling<'py>,
     /// The norm of all gradients: as given, then as found.
     pub norm: &'py Cell<Option<f64>>,
+    /// The parameters, by group and index, that the caller has seen to.
+    pub left: &'py [(usize, usize)],
 }
 
 /// What a GradScaler asks for.
@@ -30,6 +32,13 @@ pub struct Scaling<'py> {
     pub grad_scale: Option<&'py Bound<'py, PyAny>>,
     /// Not 0 if the step is to be left out, in a GPU's memory.
     pub found_inf: Option<&'py Bound<'py, PyAny>>,
+}
+
+impl Scaling<'_> {
+    /// Whether anything is asked for.
+    pub fn is_any(&self) -> bool {
+        self.unscale.is_some() || self.grad_scale.is_some() || self.found_inf.is_some()
+    }
 }
 
 impl<'py> Call<'py> {

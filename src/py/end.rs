@@ -12,6 +12,8 @@ pub enum Path {
     Skipped(String),
     /// Nothing is done: a gradient is spread over several processes, and the norm of all must be given.
     NormWanted,
+    /// Nothing is done, and nothing in the way but parameters that only torch can step on, for this reason.
+    Left(String, Vec<(usize, usize)>),
 }
 
 /// Why a step is not taken here: an error, or a reason to leave it to torch.
@@ -20,6 +22,8 @@ pub enum Stop {
     Error(PyErr),
     /// torch's own code takes it.
     Torch(String),
+    /// torch's own code takes one parameter.
+    One(String),
 }
 
 impl From<PyErr> for Stop {

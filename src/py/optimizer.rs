@@ -66,12 +66,14 @@ impl Plan {
     ///
     /// Returns the way it went and the norm of the gradients, if it was asked for. The way is "fused" when done; else
     /// nothing was written: "torch: " and the reason, where a tensor or an option is one that only torch's own
-    /// implementation handles; "skipped: " and the reason; "norm wanted", where it must be called again with the norm.
+    /// implementation handles; "skipped: " and the reason; "norm wanted", where it must be called again with the norm. Or
+    /// the way is the reason why some parameters are left to torch; they come third, by group and index, and once torch
+    /// has stepped on them it must be called again with them as `left`.
     ///
     /// `new_state(param, group, names)` makes the tensors of a parameter that has no state yet, as a dict. With
     /// `unscale` the gradients are multiplied by it, in memory too; a GPU divides by the tensor `grad_scale` instead, and
     /// leaves the step out if the tensor `found_inf`, there too, is not 0.
-    #[pyo3(signature = (param_groups, state, new_state, threads, unscale=None, grad_scale=None, found_inf=None, norm=None))]
+    #[pyo3(signature = (param_groups, state, new_state, threads, unscale=None, grad_scale=None, found_inf=None, norm=None, left=Vec::new()))]
     #[allow(clippy::too_many_arguments)]
     fn step(
         &self,
@@ -84,15 +86,17 @@ impl Plan {
         grad_scale: Option<Bound<'_, PyAny>>,
         found_inf: Option<Bound<'_, PyAny>>,
         norm: Option<f64>,
-    ) -> PyResult<(String, Option<Norm>)> {
+        left: Vec<(usize, usize)>,
+    ) -> PyResult<(String, Option<Norm>, Vec<(usize, usize)>)> {
         let torch = Torch::get(py)?;
-        let left =
-            |name: &str, object: &Bound<'_, PyAny>| Ok((format!("torch: {name} is {}", describe_type(object)), None));
-        let Some(state) = torch.plain_dict(&state) else { return left("state", &state) };
-        let Ok(param_groups) = param_groups.cast::<PyList>() else { return left("param_groups", &param_groups) };
+        let all = |path: String| Ok((path, None, Vec::new()));
+        let unlike =
+            |name: &str, object: &Bound<'_, PyAny>| all(format!("torch: {name} is {}", describe_type(object)));
+        let Some(state) = torch.plain_dict(&state) else { return unlike("state", &state) };
+        let Ok(param_groups) = param_groups.cast::<PyList>() else { return unlike("param_groups", &param_groups) };
         let norm = std::cell::Cell::new(norm);
         let scaling = Scaling { unscale, grad_scale: grad_scale.as_ref(), found_inf: found_inf.as_ref() };
-        let call = Call { py, torch, param_groups, state, new_state: &new_state, threads, scaling, norm: &norm };
+        let call = Call { py, torch, param_groups, state, new_state: &new_state, threads, scaling, norm: &norm, left: &left };
         let mut steps = match self.take() {
             Some(steps) => steps,
             None => rules::visit(&self.rule, Make)?,
@@ -101,13 +105,13 @@ impl Plan {
         // Another step may have put its own there. What goes with it may give up the GIL, so not under the lock.
         let other = self.known.lock().unwrap_or_else(PoisonError::into_inner).replace(steps);
         drop(other);
+        let number = || norm.get().map(Norm::Number);
         match path {
-            Ok(Path::Fused(tensor)) => {
-                Ok(("fused".to_owned(), tensor.map(Norm::Tensor).or(norm.get().map(Norm::Number))))
-            }
-            Ok(Path::Skipped(reason)) => Ok((format!("skipped: {reason}"), norm.get().map(Norm::Number))),
-            Ok(Path::NormWanted) => Ok(("norm wanted".to_owned(), None)),
-            Err(Stop::Torch(reason)) => Ok((format!("torch: {reason}"), None)),
+            Ok(Path::Fused(tensor)) => Ok(("fused".to_owned(), tensor.map(Norm::Tensor).or_else(number), Vec::new())),
+            Ok(Path::Skipped(reason)) => Ok((format!("skipped: {reason}"), number(), Vec::new())),
+            Ok(Path::NormWanted) => all("norm wanted".to_owned()),
+            Ok(Path::Left(reason, places)) => Ok((reason, None, places)),
+            Err(Stop::Torch(reason) | Stop::One(reason)) => all(format!("torch: {reason}")),
             Err(Stop::Error(error)) => Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -14,6 +14,8 @@ from torchpace import _native
 from torchpace.optim import _clip
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from torch.optim import Optimizer as _Parent
 else:
     _Parent = object
@@ -92,7 +94,8 @@ class Fused(_Parent):
     def last_path(self) -> str | None:
         """Which way the last step went.
 
-        `"fused"`; `"torch: "` and the reason why torch's own code took it; or `"skipped: "` and the reason why nothing
+        `"fused"`; `"fused, and torch for "` so many parameters that only torch can step on, and why;
+        `"torch: "` and the reason why torch's own code took the whole step; or `"skipped: "` and the reason why nothing
         was done. None before the first step, after one that raised, and in an optimizer just unpickled or copied.
         """
         path: str | None = _last(self).get("path")
@@ -205,9 +208,11 @@ class Fused(_Parent):
         else:
             if any(group.get("capturable") for group in self.param_groups):
                 self._check_capture()
-            path, norm = self._fused_step(grad_scale, found_inf)
-            if path.startswith("torch: ") and self._widen_counts():
-                path, norm = self._fused_step(grad_scale, found_inf)
+            path, norm, left = self._fused_step(grad_scale, found_inf)
+            if (left or path.startswith("torch: ")) and self._widen_counts():
+                path, norm, left = self._fused_step(grad_scale, found_inf)
+            if left:
+                path = f"torch: {path}" if self._own_options() else self._step_apart(path, left)
         if path.startswith("torch: "):
             path = self._leave_to_torch(path)
         elif isinstance(norm, Tensor):
@@ -219,7 +224,9 @@ class Fused(_Parent):
             left_out.append(found_inf)
         last.update(path=path, left_out=left_out)
 
-    def _fused_step(self, grad_scale: Tensor | None, found_inf: Tensor | None) -> tuple[str, float | Tensor | None]:
+    def _fused_step(
+        self, grad_scale: Tensor | None, found_inf: Tensor | None, left: Sequence[tuple[int, int]] = ()
+    ) -> tuple[str, float | Tensor | None, list[tuple[int, int]]]:
         if self._plan is None:
             self._plan = _native.Plan(self._rule)
         unscale = None
@@ -230,12 +237,39 @@ class Fused(_Parent):
             found_inf = None
         groups, threads = self.param_groups, torch.get_num_threads()
         arguments = (groups, self.state, self._new_state, threads, unscale, grad_scale, found_inf)
-        path, norm = self._plan.step(*arguments)
+        path, norm, more = self._plan.step(*arguments, None, left)
         if path == "norm wanted":
             total = _clip.total_norm(self._grads())
             factor = 1.0 if grad_scale is None else grad_scale.double().reciprocal().float().item()
-            path, norm = self._plan.step(*arguments, total.item() * factor)
-        return path, norm
+            path, norm, more = self._plan.step(*arguments, total.item() * factor, left)
+        return path, norm, more
+
+    def _step_apart(self, reason: str, left: Sequence[tuple[int, int]]) -> str:
+        """Have torch step on the parameters at these places, for this reason, then step on the others; what was done."""
+        params = [len(group["params"]) for group in self.param_groups]
+        done: set[tuple[int, int]] = set()
+        path = ""
+        while left:
+            # First, as torch may refuse what it sees; ours were found in order.
+            self._part(left)._torch_step()
+            done.update(left)
+            path, _, left = self._fused_step(None, None, sorted(done))
+        if path.startswith("torch: "):
+            # What torch just did put the others out of our reach.
+            rest = {(group, index) for group, count in enumerate(params) for index in range(count)} - done
+            self._part(sorted(rest))._torch_step()
+            return path
+        return f"fused, and torch for {len(done)} of {sum(params)}: {reason}"
+
+    def _part(self, places: Sequence[tuple[int, int]]) -> Self:
+        """The optimizer as if it had only the parameters at these places, with the same state."""
+        part = object.__new__(type(self))
+        params: list[list[Tensor]] = [[] for _ in self.param_groups]
+        for group, index in places:
+            params[group].append(self.param_groups[group]["params"][index])
+        groups = [{**group, "params": few} for group, few in zip(self.param_groups, params, strict=True)]
+        part.__dict__.update(self.__dict__, param_groups=groups)
+        return part
 
     # As torch.compiler.disable, which would import the compiler with this module.
     @torch._disable_dynamo  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@
 pub mod drive;
 pub mod groups;
 pub mod layouts;
+pub mod left;
 pub mod members;
 pub mod parts;
 pub mod state;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use self::drive::Drive;
 use self::groups::KnownGroup;
 use self::layouts::Layouts;
+use self::left::Left;
 use self::members::{Member, Owned, Seen};
 use self::parts::Parts;
 use self::state::Table;
@@ -45,6 +47,8 @@ pub struct Known<R, const C: usize, const S: usize> {
     pub drives: Vec<Drive<R, C, S>>,
     /// What keeps the objects of this step alive while Python code may run.
     pub owned: Owned,
+    /// The parameters that are left to torch.
+    pub left: Left,
 }
 
 impl<R, const C: usize, const S: usize> Known<R, C, S> {
@@ -63,6 +67,7 @@ impl<R, const C: usize, const S: usize> Known<R, C, S> {
             table: Table::default(),
             drives: Vec::new(),
             owned: Owned::default(),
+            left: Left::default(),
         }
     }
 

@@ -152,7 +152,7 @@ impl<'py, const S: usize> Found<'py, S> {
             // Its own reference: describing it may run Python code.
             let entry = entry.to_owned();
             return Err(if entry.is_instance_of::<PyDict>() {
-                Stop::Torch(format!("{}: its state is {}", place(), describe_type(&entry)))
+                Stop::One(format!("{}: its state is {}", place(), describe_type(&entry)))
             } else {
                 let (found, expected) = (describe(&entry), "a dict");
                 Error::StateType { place: place(), name: "entry", found, expected }.into()

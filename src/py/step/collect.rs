@@ -40,8 +40,14 @@ pub fn collect<R: Rule<C, S>, const C: usize, const S: usize>(
         for index in 0..params.len() {
             let Some(param) = item(&params, index) else { break };
             fetch_ahead(known, call.torch, &params, index);
-            let found = if known.owned.is_needed {
-                resolve::param(call, &mut known.owned, param, (number, index))?
+            if known.left.has((number, index)) {
+                continue;
+            }
+            let found = if known.left.has_type_of(&param) {
+                known.left.add((number, index), None);
+                continue;
+            } else if known.owned.is_needed {
+                resolved(known, call, &param.to_owned(), (number, index))?
             } else if let Some(found) = plain(call.torch, param) {
                 found
             } else {
@@ -121,6 +127,23 @@ fn item<'a, 'py>(list: &'a Bound<'py, PyList>, index: usize) -> Option<Borrowed<
         }
         Some(Borrowed::from_ptr(list.py(), item))
     }
+}
+
+/// A parameter and its gradient, if it has one and is not left to torch.
+fn resolved<R, const C: usize, const S: usize>(
+    known: &mut Known<R, C, S>,
+    call: &Call<'_>,
+    param: &Bound<'_, PyAny>,
+    place: (usize, usize),
+) -> Result<Option<(Spot, Spot)>, Stop> {
+    let found = resolve::param(call, &mut known.owned, param, place);
+    let Some(found) = known.left.unless_left(place, found)? else {
+        if !call.torch.is_plain(param) && !resolve::is_dtensor(param)? {
+            known.left.add_type(param.get_type().unbind());
+        }
+        return Ok(None);
+    };
+    Ok(found)
 }
 
 /// A parameter and its gradient, if it has one; nothing at all if Python has to be asked.

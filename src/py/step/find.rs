@@ -16,13 +16,13 @@ use super::resolve;
 use crate::error::Error;
 use crate::rule::Rule;
 
-/// Finds it; false if all is to be done anew, with the objects held. Runs Python code only where they are.
+/// Finds it; false if all is to be done anew, with the objects held or without what is left to torch. Runs Python code only where they are.
 pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
     known: &mut Known<R, C, S>,
     call: &Call<'_>,
     made: bool,
 ) -> Result<bool, Stop> {
-    let Known { groups, members, spots, table, owned, .. } = known;
+    let Known { groups, members, spots, table, owned, left, .. } = known;
     table.read(call.state);
     let mut held = Vec::new();
     for (m, (member, parts)) in members.iter_mut().zip(spots.iter_mut()).enumerate() {
@@ -32,7 +32,14 @@ pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
         }
         let place = || call.place(member.group as usize, member.index as usize);
         let found = match table.find(call.py, member.object, &mut member.place) {
-            Some(entry) => Found::<S>::read(entry, &mut group.keys, call.torch, &place)?,
+            Some(entry) => {
+                let found = Found::<S>::read(entry, &mut group.keys, call.torch, &place);
+                match left.unless_left((member.group as usize, member.index as usize), found)? {
+                    Some(found) => found,
+                    // Its reason was asked of Python.
+                    None => return Ok(false),
+                }
+            }
             None => Found::NONE,
         };
         if found.lacks != Lacks::Nothing && made {
@@ -74,6 +81,7 @@ pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
             return Ok(false);
         }
     }
+    let before = left.len();
     for (m, objects) in held {
         let member = members[m];
         let (group, index) = (member.group as usize, member.index as usize);
@@ -81,11 +89,12 @@ pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
         let param = call.param(group, index)?;
         for ((role, spot), object) in spots[m].each_mut(&R::SLOTS).skip(2).zip(&objects) {
             if let Some(object) = object {
-                *spot = resolve::object(call, owned, object, role, Some(&param), &place)?;
+                let found = resolve::object(call, owned, object, role, Some(&param), &place);
+                *spot = left.unless_left((group, index), found)?.unwrap_or(Spot::NONE);
             }
         }
     }
-    Ok(true)
+    Ok(left.len() == before)
 }
 
 /// A role's tensor as an object, asked for anew. Runs Python code.

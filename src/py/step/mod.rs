@@ -15,6 +15,7 @@ use super::call::{Call, Scaling};
 use super::end::{Path, Stop};
 use super::plan::Known;
 use super::plan::drive::Drive;
+use super::plan::parts::Role;
 use crate::batch::Clip;
 use crate::rule::Rule;
 use crate::tensor::Device;
@@ -43,15 +44,15 @@ pub fn step<R: Rule<C, S>, const C: usize, const S: usize>(
     known.drives.iter_mut().for_each(|drive| drive.has_begun = false);
     known.owned.is_needed |= !call.torch.has_handles();
     known.owned.was_needed = false;
+    known.left.begin(call.left);
     collect::read_volatile(known, call);
     let mut path = Ok(None);
-    for _ in 0..ATTEMPTS {
+    let mut attempts = 0;
+    while matches!(path, Ok(None)) && attempts < ATTEMPTS {
+        let left = known.left.len();
         known.owned.clear();
         path = attempt(known, call, &mut progress);
-        match path {
-            Ok(None) => {}
-            _ => break,
-        }
+        attempts += usize::from(known.left.len() == left);
     }
     // What the next step finds as it was is what this one ran on, or nothing.
     known.is_same = matches!(path, Ok(Some(Path::Fused(_)))) && !progress.unscaled;
@@ -73,6 +74,9 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
         return Ok(None);
     }
     let clip = clip(known)?;
+    if known.left.is_any() && (known.spots.is_empty() || clip.wants_norm() || call.scaling.is_any()) {
+        return Err(Stop::Torch(why_left(known, call)?));
+    }
     if clip.wants_norm() && call.norm.get().is_none() && !known.owned.spread.is_empty() {
         return Ok(Some(Path::NormWanted));
     }
@@ -99,6 +103,8 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
             run::bump(known, call, unscale.is_some())?;
             Ok(Some(Path::Fused(progress.grad_norm.take())))
         }
+        run::Ran::LacksParams => Ok(None),
+        run::Ran::Leaves => Ok(Some(Path::Left(why_left(known, call)?, known.left.places()))),
         run::Ran::LeftOut(reason) => Ok(Some(Path::Skipped(reason))),
         run::Ran::LacksMemory(lacking) => {
             for (d, bytes) in lacking {
@@ -114,6 +120,24 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
             progress.made = true;
             Ok(None)
         }
+    }
+}
+
+/// Why the first of the parameters that are left to torch is. Runs Python code.
+fn why_left<R, const C: usize, const S: usize>(known: &mut Known<R, C, S>, call: &Call<'_>) -> Result<String, Stop> {
+    let Some((place, reason)) = known.left.first() else { return Ok("all was left before".to_owned()) };
+    if let Some(reason) = reason {
+        return Ok(reason.clone());
+    }
+    let (group, index) = *place;
+    let param = call.param(group, index)?;
+    let name = || call.place(group, index);
+    let found = resolve::param(call, &mut known.owned, &param, (group, index))
+        .and_then(|_| resolve::examine(call, &call.torch.grad(&param)?, Role::Grad, &name));
+    match found {
+        Err(Stop::One(reason)) => Ok(reason),
+        Err(stop) => Err(stop),
+        Ok(()) => Ok(format!("{} was not for this step", name())),
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::end::Stop;
 use super::super::plan::drive::Drive;
 use super::super::plan::groups::KnownGroup;
 use super::super::plan::layouts::Layouts;
+use super::super::plan::left::Left;
 use super::super::plan::members::{Member, Seen};
 use super::super::plan::parts::{Parts, Role};
 use super::{find, resolve};
@@ -41,6 +42,14 @@ pub fn again<'a, R: Rule<C, S>, const C: usize, const S: usize>(
     Some(all)
 }
 
+/// What came of collecting and checking a step.
+pub enum Anew<'a, R, const C: usize, const S: usize> {
+    /// It can run.
+    Ready(ByDevice<'a, R, C, S>),
+    /// Some parameters turned out to be left to torch: all is to be done anew without them.
+    Left,
+}
+
 /// The step collected and checked. With `unscale` the gradients are multiplied by it, or on a GPU by a number that is there.
 pub fn anew<'a, R: Rule<C, S>, const C: usize, const S: usize>(
     call: &Call<'_>,
@@ -49,15 +58,17 @@ pub fn anew<'a, R: Rule<C, S>, const C: usize, const S: usize>(
     layouts: &'a Layouts,
     walks: &mut HashMap<Parts<u32, S>, Arc<Walk<S>>>,
     drives: &mut [Drive<R, C, S>],
+    left: &mut Left,
     unscale: Option<f64>,
-) -> Result<ByDevice<'a, R, C, S>, Stop> {
+) -> Result<Anew<'a, R, C, S>, Stop> {
+    let mut refused = Vec::new();
     let mut batches: Vec<_> = drives.iter().map(|drive| Batch::on(drive.device, unscale)).collect();
     for (member, seen) in members.iter().zip(seen.iter()) {
         let (group, index) = (member.group as usize, member.index as usize);
         let Some(known) = &groups[group] else { continue };
         let place = || call.place(group, index);
         let Some(operands) = operands(layouts, seen) else { continue };
-        check_memory::<R, C, S>(call, &operands, (group, index))?;
+        let has_memory = check_memory::<R, C, S>(call, &operands, (group, index))?;
         if unscale.is_some() && operands.grad.overlaps_itself() {
             return Err(Stop::Torch(format!("{}: grad overlaps itself, and a GradScaler unscales it", place())));
         }
@@ -69,22 +80,32 @@ pub fn anew<'a, R: Rule<C, S>, const C: usize, const S: usize>(
         };
         let mut walk: Option<Arc<Walk<S>>> = walks.get(&key).cloned();
         let was_there = walk.is_some();
-        batches[usize::from(member.drive)]
-            .push((group, &known.group), member.is_new, &mut walk, &operands, place)
-            .map_err(|unfit| match unfit {
-                Unfit::Wrong(error) => error.into(),
-                Unfit::Refused(name, refusal) => Stop::Torch(format!("{}: {name} {refusal}", place())),
-            })?;
+        let batch = &mut batches[usize::from(member.drive)];
+        match batch.push((group, &known.group), member.is_new, &mut walk, &operands, place) {
+            Ok(()) => {}
+            Err(Unfit::Wrong(error)) => return Err(error.into()),
+            Err(Unfit::Refused(name, refusal)) => refused.push(((group, index), name, refusal)),
+        }
+        if !has_memory {
+            // Python was asked about it, so what was seen of the others may no longer be true.
+            break;
+        }
         if let Some(walk) = walk.filter(|_| !was_there) {
             walks.insert(key, walk);
         }
+    }
+    if !refused.is_empty() {
+        for ((group, index), name, refusal) in refused {
+            left.add((group, index), Some(format!("{}: {name} {refusal}", call.place(group, index))));
+        }
+        return Ok(Anew::Left);
     }
     let mut all = Vec::with_capacity(1);
     for (d, (batch, drive)) in batches.into_iter().zip(drives).enumerate().filter(|(_, (_, drive))| drive.is_used) {
         let ready = batch.ready(&mut drive.territory);
         all.push((d, ready.ok_or_else(|| Stop::Torch("tensors of the step share memory".to_owned()))?));
     }
-    Ok(all)
+    Ok(Anew::Ready(all))
 }
 
 /// A member's memory.
@@ -98,20 +119,22 @@ fn operands<'a, const S: usize>(layouts: &'a Layouts, seen: &Parts<Seen, S>) -> 
     })
 }
 
-/// That no storage was freed. A lazy zero has no memory either; the drivers refuse it.
+/// That no storage was freed; whether all is memory. A lazy zero has none either; the drivers refuse it.
 fn check_memory<R: Rule<C, S>, const C: usize, const S: usize>(
     call: &Call<'_>,
     operands: &Operands<'_, S>,
     at: (usize, usize),
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
+    let mut has_all = true;
     let lacks = |view: Option<View<'_>>| view.is_some_and(|view| !view.has_memory());
     let views =
         [(Role::Param, Some(operands.param)), (Role::Grad, Some(operands.grad)), (Role::State("step"), operands.step)];
     let slots = R::SLOTS.iter().zip(operands.slots).map(|(name, slot)| (Role::State(name), slot));
     for (role, view) in views.into_iter().chain(slots) {
         if lacks(view) {
+            has_all = false;
             resolve::check_freed(call, &find::object(call, at, role)?, role, &|| call.place(at.0, at.1))?;
         }
     }
-    Ok(())
+    Ok(has_all)
 }

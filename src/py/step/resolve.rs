@@ -17,17 +17,16 @@ use crate::error::Error;
 pub fn param(
     call: &Call<'_>,
     owned: &mut Owned,
-    param: Borrowed<'_, '_, PyAny>,
+    param: &Bound<'_, PyAny>,
     (group, index): (usize, usize),
 ) -> Result<Option<(Spot, Spot)>, Stop> {
-    let param = param.to_owned();
-    let grad = call.torch.grad(&param)?;
+    let grad = call.torch.grad(param)?;
     if grad.is_none() {
         return Ok(None);
     }
     let place = || call.place(group, index);
-    let spot = object(call, owned, &param, Role::Param, None, &place)?;
-    Ok(Some((spot, object(call, owned, &grad, Role::Grad, Some(&param), &place)?)))
+    let spot = object(call, owned, param, Role::Param, None, &place)?;
+    Ok(Some((spot, object(call, owned, &grad, Role::Grad, Some(param), &place)?)))
 }
 
 /// One of a parameter's tensors; `param` is the parameter, if it is not that.
@@ -40,7 +39,7 @@ pub fn object(
     place: &dyn Fn() -> String,
 ) -> Result<Spot, Stop> {
     let torch = call.torch;
-    let left = |what: &str| Stop::Torch(format!("{}: {} is {what}", place(), role.name()));
+    let left = |what: &str| Stop::One(format!("{}: {} is {what}", place(), role.name()));
     owned.objects.push(object.clone().unbind());
     let tensor = if torch.is_plain(object) {
         object.clone()
@@ -75,7 +74,7 @@ pub fn object(
 /// Finds out why a look at a tensor showed nothing. Where it is all right, DLPack describes it.
 pub fn examine(call: &Call<'_>, tensor: &Bound<'_, PyAny>, role: Role, place: &dyn Fn() -> String) -> Result<(), Stop> {
     let Call { py, torch, .. } = *call;
-    let left = |what: &str| Stop::Torch(format!("{}: {} is {what}", place(), role.name()));
+    let left = |what: &str| Stop::One(format!("{}: {} is {what}", place(), role.name()));
     let Some(tensor) = torch.plain(tensor) else { return Err(left(&describe_type(tensor))) };
     let Ok(view) = torch.memory(py, &tensor) else {
         // torch describes no tensor that is not plain memory: sparse, meta, quantized.
@@ -113,7 +112,7 @@ pub fn check_freed(
 }
 
 /// Whether the object is a tensor spread over a mesh of processes, of exactly torch's type for that.
-fn is_dtensor(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn is_dtensor(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     // Not imported here: without that module there is none.
     let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;

@@ -11,7 +11,7 @@ use super::super::plan::drive::Drive;
 use super::super::plan::members::{Lacks, Owned};
 use super::super::plan::parts::Parts;
 use super::super::torch::Spot;
-use super::ready::{ByDevice, again, anew};
+use super::ready::{Anew, ByDevice, again, anew};
 use crate::batch::{Clip, Kept, Ready};
 use crate::rule::Rule;
 
@@ -28,6 +28,10 @@ pub enum Ran {
     LacksMemory(Vec<(usize, usize)>),
     /// Nothing is done: all was in order, but for state that has to be made.
     LacksState,
+    /// Nothing is done: some parameters turned out to be left to torch, and the others are to be looked at anew.
+    LacksParams,
+    /// Nothing is done: all was in order, but for parameters that are left to torch.
+    Leaves,
 }
 
 /// Runs the step on what was seen. `clip` is what the norm does, if the host has to find it. From when the tensors were
@@ -38,15 +42,21 @@ pub fn run<R: Rule<C, S>, const C: usize, const S: usize>(
     unscale: Option<f64>,
     clip: Option<Clip>,
 ) -> Result<Ran, Stop> {
-    let Known { groups, members, spots, seen, is_same, layouts, walks, drives, owned, .. } = known;
+    let Known { groups, members, spots, seen, is_same, layouts, walks, drives, owned, left, .. } = known;
     let lacks_state = members.iter().any(|member| member.lacks != Lacks::Nothing);
     let as_before = core::mem::take(is_same) && unscale.is_none();
     let again = if as_before { again(groups, members, seen, drives) } else { None };
     drives.iter_mut().for_each(|drive| drive.kept = None);
     let mut parts = match again {
         Some(parts) => parts,
-        None => anew(call, groups, (members, seen), layouts, walks, drives, unscale)?,
+        None => match anew(call, groups, (members, seen), layouts, walks, drives, left, unscale)? {
+            Anew::Ready(parts) => parts,
+            Anew::Left => return Ok(Ran::LacksParams),
+        },
     };
+    if left.is_new() {
+        return Ok(Ran::Leaves);
+    }
     let total: usize = parts.iter().map(|(_, ready)| ready.total()).sum();
     let mut lacking = Vec::new();
     for (d, ready) in &parts {

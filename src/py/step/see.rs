@@ -17,7 +17,7 @@ use crate::rule::Rule;
 /// How many parameters ahead the processor fetches tensors, and then their storages.
 const AHEAD: [usize; 2] = [4, 2];
 
-/// Sees all; false if all is to be done anew, with the objects held. Runs Python code only where they are; what was seen
+/// Sees all; false if all is to be done anew, with the objects held or without what is left to torch. Runs Python code only where they are; what was seen
 /// in the end is true until more of it runs.
 pub fn see<R: Rule<C, S>, const C: usize, const S: usize>(
     known: &mut Known<R, C, S>,
@@ -31,11 +31,19 @@ pub fn see<R: Rule<C, S>, const C: usize, const S: usize>(
     if look_at_all(known, |spot| unsafe { call.torch.look(spot) }, call.torch) {
         return Ok(true);
     }
+    let before = known.left.len();
+    leave_sparse(known, call.torch);
+    if known.left.len() > before {
+        return Ok(false);
+    }
     if !known.owned.is_needed {
         known.owned.is_needed = true;
         return Ok(false);
     }
     examine(known, call)?;
+    if known.left.len() > before {
+        return Ok(false);
+    }
     // Once more without Python code.
     let read = |spot| unsafe {
         // SAFETY: the tensors of this step, which are held.
@@ -100,6 +108,17 @@ fn fetch_ahead<const S: usize>(torch: &Torch, spots: &[Parts<Spot, S>], m: usize
     }
 }
 
+/// Leaves the parameters whose gradient is sparse.
+fn leave_sparse<R, const C: usize, const S: usize>(known: &mut Known<R, C, S>, torch: &Torch) {
+    let Known { members, spots, left, .. } = known;
+    for (member, parts) in members.iter().zip(spots) {
+        // SAFETY: a tensor of this step, which had no chance to go.
+        if unsafe { torch.is_sparse(parts.grad) } {
+            left.add((member.group as usize, member.index as usize), None);
+        }
+    }
+}
+
 /// Finds out why a look at some tensor showed nothing. Runs Python code.
 fn examine<R: Rule<C, S>, const C: usize, const S: usize>(
     known: &mut Known<R, C, S>,
@@ -118,8 +137,10 @@ fn examine<R: Rule<C, S>, const C: usize, const S: usize>(
                 }
                 Bound::from_borrowed_ptr(call.py, call.torch.object(*spot))
             };
-            known.owned.was_needed = true;
-            resolve::examine(call, &object, role, &|| call.place(group, index))?;
+            let found = resolve::examine(call, &object, role, &|| call.place(group, index));
+            if known.left.unless_left((group, index), found)?.is_some() {
+                known.owned.was_needed = true;
+            }
         }
     }
     Ok(())

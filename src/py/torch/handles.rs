@@ -328,6 +328,17 @@ def known(torch):
         }
     }
 
+    /// Whether a tensor is laid out by strides.
+    ///
+    /// # Safety
+    ///
+    /// `handle` must be of a tensor that is alive.
+    pub unsafe fn is_strided(&self, handle: Handle) -> bool {
+        let mut layout = -1;
+        // SAFETY: the caller's promise, and room for the answer.
+        unsafe { (self.layout)(handle, &raw mut layout) == 0 && layout == self.codes.strided }
+    }
+
     /// # Safety
     ///
     /// As for `look`.

@@ -229,6 +229,16 @@ impl Torch {
         unsafe { self.handles.as_ref()?.look(Handle(spot.0)) }
     }
 
+    /// Whether a tensor is for certain not laid out by strides; false where only Python could tell.
+    ///
+    /// # Safety
+    ///
+    /// `spot` must be of a tensor that is alive.
+    pub unsafe fn is_sparse(&self, spot: Spot) -> bool {
+        // SAFETY: the caller's promise.
+        self.handles.as_ref().is_some_and(|handles| !unsafe { handles.is_strided(Handle(spot.0)) })
+    }
+
     /// The same through DLPack, whatever the tensor is.
     ///
     /// # Errors
