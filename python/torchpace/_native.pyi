@@ -10,6 +10,7 @@ __all__ = [
     "__version__",
     "advance",
     "axpy",
+    "clear_grads",
     "dot",
     "effective_lr",
     "max_stable_lr",
@@ -25,6 +26,7 @@ __all__ = [
 __version__: str
 
 def number(name: str, value: SupportsFloat | SupportsIndex) -> float: ...
+def clear_grads(param_groups: Iterable[dict[str, Any]]) -> None: ...
 def advance(scheduler: Any) -> bool: ...
 def observe(scheduler: Any, metrics: Any) -> bool: ...
 def max_stable_lr(

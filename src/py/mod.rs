@@ -6,6 +6,7 @@ mod describe;
 mod end;
 mod error;
 mod function;
+mod grads;
 mod lr_scheduler;
 mod optimizer;
 mod options;
@@ -23,6 +24,8 @@ use pyo3::prelude::*;
 mod native {
     #[pymodule_export]
     use super::arguments::number;
+    #[pymodule_export]
+    use super::grads::clear_grads;
     #[pymodule_export]
     use super::lr_scheduler::{Formula, advance, observe};
     #[pymodule_export]

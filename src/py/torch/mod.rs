@@ -31,8 +31,7 @@ pub struct Torch {
     parameter: Py<PyType>,
     increment_version: Py<PyAny>,
     defaultdict: Py<PyType>,
-    /// The descriptor of `Tensor.grad`, and how its type reads it.
-    grad: (Py<PyAny>, ffi::descrgetfunc),
+    grad: Attribute,
     /// The method `is_neg` of some tensor, and the function behind it.
     is_neg: (Py<PyAny>, ffi::PyCFunction),
     reader: Reader,
@@ -100,7 +99,7 @@ impl Torch {
                 reader: Reader::of(&tensor)?,
                 handles: Handles::learn(&module)?,
                 pool: library::pool(&module),
-                grad: getter(&module.getattr("_C")?.getattr("TensorBase")?, "grad")?,
+                grad: Attribute::of(&module.getattr("_C")?.getattr("TensorBase")?, "grad")?,
                 is_neg: function(some.getattr("is_neg")?)?,
                 tensor: tensor.cast_into::<PyType>()?.unbind(),
                 parameter: py.import("torch.nn")?.getattr("Parameter")?.cast_into::<PyType>()?.unbind(),
@@ -159,11 +158,35 @@ impl Torch {
         if !self.is_plain(object) {
             return object.getattr(intern!(py, "grad"));
         }
-        let (descriptor, get) = &self.grad;
+        let Attribute { descriptor, get, .. } = &self.grad;
         // SAFETY: as the interpreter calls it for the attribute of an object of this type, which has no other `grad`.
         unsafe {
             let grad = get(descriptor.as_ptr(), object.as_ptr(), object.get_type_ptr().cast());
             Bound::from_owned_ptr_or_err(py, grad)
+        }
+    }
+
+    /// Sets the gradient of an object with an attribute `grad` to None, unless it is. May run Python code.
+    #[inline]
+    pub fn clear_grad(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = object.py();
+        if !self.is_plain(object) {
+            let name = intern!(py, "grad");
+            return if object.getattr(name)?.is_none() { Ok(()) } else { object.setattr(name, py.None()) };
+        }
+        let Attribute { descriptor, set, .. } = &self.grad;
+        // SAFETY: a tensor, which the caller holds; and as the interpreter calls the setter for the attribute of an object
+        // of this type, which has no other `grad`.
+        unsafe {
+            if let Some(handles) = &self.handles
+                && handles.grad(handles.of(object.as_ptr())).is_none()
+            {
+                return Ok(());
+            }
+            match set(descriptor.as_ptr(), object.as_ptr(), ffi::Py_None()) {
+                0 => Ok(()),
+                _ => Err(PyErr::fetch(py)),
+            }
         }
     }
 
@@ -302,6 +325,23 @@ impl Torch {
         }
     }
 
+    /// The same for its gradient, once the rest is there.
+    ///
+    /// # Safety
+    ///
+    /// As for `prefetch`.
+    #[inline]
+    pub unsafe fn prefetch_grad(&self, spot: Spot) {
+        if let Some(handles) = self.handles.as_ref().filter(|_| !spot.is_none()) {
+            // SAFETY: the caller's promise; a gradient is alive as long as it is one.
+            unsafe {
+                if let Some(grad) = handles.grad(Handle(spot.0)) {
+                    handles.prefetch(grad);
+                }
+            }
+        }
+    }
+
     /// The same for its storage, once the rest is there.
     ///
     /// # Safety
@@ -334,18 +374,35 @@ impl Torch {
     }
 }
 
-/// A getter of a type of torch's, and the function that reads it.
-fn getter(of: &Bound<'_, PyAny>, name: &str) -> PyResult<(Py<PyAny>, ffi::descrgetfunc)> {
-    let descriptor = of.getattr("__dict__")?.get_item(name)?;
-    // SAFETY: a type object and a slot of the stable interface.
-    let get = unsafe { ffi::PyType_GetSlot(descriptor.get_type_ptr(), ffi::Py_tp_descr_get) };
-    if get.is_null() {
-        return Err(PyImportError::new_err(format!(
-            "torchpace reads Tensor.{name} as an attribute, and this torch has none"
-        )));
+/// The descriptor of an attribute of a type of torch's, and how its type reads and writes it.
+struct Attribute {
+    descriptor: Py<PyAny>,
+    get: ffi::descrgetfunc,
+    set: ffi::descrsetfunc,
+}
+
+impl Attribute {
+    fn of(class: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        let descriptor = class.getattr("__dict__")?.get_item(name)?;
+        let slot = |number| {
+            // SAFETY: a type object and a slot of the stable interface.
+            let function = unsafe { ffi::PyType_GetSlot(descriptor.get_type_ptr(), number) };
+            if function.is_null() {
+                let message = format!("torchpace reads and writes Tensor.{name} as an attribute, and this torch has none");
+                return Err(PyImportError::new_err(message));
+            }
+            Ok(function)
+        };
+        let (get, set) = (slot(ffi::Py_tp_descr_get)?, slot(ffi::Py_tp_descr_set)?);
+        // SAFETY: these slots hold functions of these types.
+        unsafe {
+            Ok(Self {
+                get: core::mem::transmute::<*mut c_void, ffi::descrgetfunc>(get),
+                set: core::mem::transmute::<*mut c_void, ffi::descrsetfunc>(set),
+                descriptor: descriptor.unbind(),
+            })
+        }
     }
-    // SAFETY: that slot holds a function of this type.
-    Ok((descriptor.unbind(), unsafe { core::mem::transmute::<*mut core::ffi::c_void, ffi::descrgetfunc>(get) }))
 }
 
 /// A built-in method without arguments, and the function behind it.
