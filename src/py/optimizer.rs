@@ -90,13 +90,13 @@ impl Plan {
     ) -> PyResult<(String, Option<Norm>, Vec<(usize, usize)>)> {
         let torch = Torch::get(py)?;
         let all = |path: String| Ok((path, None, Vec::new()));
-        let unlike =
-            |name: &str, object: &Bound<'_, PyAny>| all(format!("torch: {name} is {}", describe_type(object)));
+        let unlike = |name: &str, object: &Bound<'_, PyAny>| all(format!("torch: {name} is {}", describe_type(object)));
         let Some(state) = torch.plain_dict(&state) else { return unlike("state", &state) };
         let Ok(param_groups) = param_groups.cast::<PyList>() else { return unlike("param_groups", &param_groups) };
         let norm = std::cell::Cell::new(norm);
         let scaling = Scaling { unscale, grad_scale: grad_scale.as_ref(), found_inf: found_inf.as_ref() };
-        let call = Call { py, torch, param_groups, state, new_state: &new_state, threads, scaling, norm: &norm, left: &left };
+        let call =
+            Call { py, torch, param_groups, state, new_state: &new_state, threads, scaling, norm: &norm, left: &left };
         let mut steps = match self.take() {
             Some(steps) => steps,
             None => rules::visit(&self.rule, Make)?,

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
-from trainings import MAKERS, SCHEDULERS, Training, maker
 
 import cases
 import torchpace.optim
 from torchpace.control import DivergenceError, DivergenceGuard, GuardEvent
+from trainings import MAKERS, SCHEDULERS, Training, maker
 
 LIBRARIES = [torchpace.optim, torch.optim]
 

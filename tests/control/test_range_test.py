@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from matplotlib import pyplot
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
-from trainings import MAKERS, Training, maker
 
 import torchpace.optim
 from torchpace import schedule
 from torchpace.control import RangeTest, lr_range_test
+from trainings import MAKERS, Training, maker
 
 matplotlib.use("Agg")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainings import MAKERS, SCHEDULERS, Training, bits, maker
 
 import cases
 import torchpace.optim
 from torchpace.control import Snapshot
+from trainings import MAKERS, SCHEDULERS, Training, bits, maker
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,12 +6,12 @@ import warnings
 import pytest
 import torch
 from torch.optim import lr_scheduler
-from trainings import bits
-from wrappers import PLAIN, WRAPPERS, Delegate, Engined, Lookahead, Prepared, PreparedScheduler, Several
 
 import torchpace.optim
 from torchpace.control import CurvatureLR, DivergenceGuard, Snapshot, lr_range_test, max_stable_lr, sharpness
 from torchpace.optim import _unwrap
+from trainings import bits
+from wrappers import PLAIN, WRAPPERS, Delegate, Engined, Lookahead, Prepared, PreparedScheduler, Several
 
 KINDS = {
     "our Adam": (torchpace.optim.Adam, {"lr": 0.01}),

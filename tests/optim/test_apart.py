@@ -1,9 +1,5 @@
 """Parameters that only torch can step on are left to it, and those alone."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -120,7 +116,7 @@ def test_torch_gets_those_alone(name, kind, places):
 
 @each_optimizer
 def test_all_of_them(name):
-    ours, params, give = build(getattr(optim, name), "both of a subclass", range(7))
+    ours, _params, give = build(getattr(optim, name), "both of a subclass", range(7))
     give(1)
     ours.step()
     assert ours.last_path.startswith("torch: param_groups[0]['params'][0]")
@@ -279,23 +275,9 @@ def test_torchs_part_changes_what_we_saw():
 
 def test_hooks_run_once_and_see_all():
     seen = []
-    optimizer, params, give = build(optim.SGD, "both of a subclass", [1])
+    optimizer, _params, give = build(optim.SGD, "both of a subclass", [1])
     optimizer.register_step_pre_hook(lambda opt, *_: seen.append([len(group["params"]) for group in opt.param_groups]))
     optimizer.register_step_post_hook(lambda opt, *_: seen.append([len(group["params"]) for group in opt.param_groups]))
     give(1)
     optimizer.step()
     assert seen == [[3, 4], [3, 4]]
-
-
-def test_without_handles():
-    """Where torch is read through Python's objects, all of this file holds."""
-    if os.environ.get("TORCHPACE_HANDLES") == "off":
-        pytest.skip("this is that")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env=os.environ | {"TORCHPACE_HANDLES": "off"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-2000:]

@@ -255,9 +255,9 @@ def test_a_scale_on_another_device_is_left_to_torch():
     param.grad = torch.ones(3)
     optimizer = optim.Adam([param], lr=0.1)
     arguments = (optimizer.param_groups, optimizer.state, optimizer._new_state, 1, None)
-    path, _ = _native.Plan("adam").step(*arguments, torch.tensor(2.0), None)
+    path, _, _ = _native.Plan("adam").step(*arguments, torch.tensor(2.0), None)
     assert path == "torch: a GradScaler unscales in the step, on another device"
-    path, _ = _native.Plan("adam").step(*arguments, None, torch.tensor(1.0))
+    path, _, _ = _native.Plan("adam").step(*arguments, None, torch.tensor(1.0))
     assert path == "skipped: the GradScaler found a gradient that is not finite"
     assert torch.equal(param.grad, torch.ones(3))
     assert torch.equal(param, torch.ones(3))

@@ -1,10 +1,7 @@
 """`zero_grad` does what torch's does, in one call."""
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 import weakref
 
 import pytest
@@ -191,17 +188,3 @@ def test_an_override_is_called():
     optimizer = Counting([param], lr=0.1)
     optimizer.zero_grad()
     assert (optimizer.calls, param.grad) == (1, None)
-
-
-def test_without_handles():
-    """Where torch is read through Python's objects, all of this file holds."""
-    if os.environ.get("TORCHPACE_HANDLES") == "off":
-        pytest.skip("this is that")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env=os.environ | {"TORCHPACE_HANDLES": "off"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-2000:]

@@ -14,9 +14,8 @@ from torchpace import _native
 from torchpace.optim import _clip
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from torch.optim import Optimizer as _Parent
+    from typing_extensions import Self
 else:
     _Parent = object
 
@@ -262,7 +261,7 @@ class Fused(_Parent):
         return path, norm, more
 
     def _step_apart(self, reason: str, left: Sequence[tuple[int, int]]) -> str:
-        """Have torch step on the parameters at these places, for this reason, then step on the others; what was done."""
+        """Have torch step on the parameters at these places, then step on the others; which way that went."""
         params = [len(group["params"]) for group in self.param_groups]
         done: set[tuple[int, int]] = set()
         path = ""

@@ -4,6 +4,7 @@
 pub mod device;
 mod dlpack;
 mod handles;
+mod learn;
 mod library;
 pub mod look;
 #[cfg(feature = "simulated")]
@@ -388,7 +389,8 @@ impl Attribute {
             // SAFETY: a type object and a slot of the stable interface.
             let function = unsafe { ffi::PyType_GetSlot(descriptor.get_type_ptr(), number) };
             if function.is_null() {
-                let message = format!("torchpace reads and writes Tensor.{name} as an attribute, and this torch has none");
+                let message =
+                    format!("torchpace reads and writes Tensor.{name} as an attribute, and this torch has none");
                 return Err(PyImportError::new_err(message));
             }
             Ok(function)
