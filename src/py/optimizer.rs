@@ -29,6 +29,9 @@ pub trait AnySteps: Send {
     fn step(&mut self, call: &Call<'_>) -> Result<Path, Stop>;
 }
 
+/// The way a step went, the norm of the gradients, and the parameters that are left to torch.
+type Answer = (String, Option<Norm>, Vec<(usize, usize)>);
+
 /// The norm of the gradients.
 #[derive(IntoPyObject)]
 pub enum Norm {
@@ -87,7 +90,7 @@ impl Plan {
         found_inf: Option<Bound<'_, PyAny>>,
         norm: Option<f64>,
         left: Vec<(usize, usize)>,
-    ) -> PyResult<(String, Option<Norm>, Vec<(usize, usize)>)> {
+    ) -> PyResult<Answer> {
         let torch = Torch::get(py)?;
         let all = |path: String| Ok((path, None, Vec::new()));
         let unlike = |name: &str, object: &Bound<'_, PyAny>| all(format!("torch: {name} is {}", describe_type(object)));

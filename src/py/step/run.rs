@@ -49,7 +49,7 @@ pub fn run<R: Rule<C, S>, const C: usize, const S: usize>(
     drives.iter_mut().for_each(|drive| drive.kept = None);
     let mut parts = match again {
         Some(parts) => parts,
-        None => match anew(call, groups, (members, seen), layouts, walks, drives, left, unscale)? {
+        None => match anew(call, groups, (members, seen), (layouts, walks), drives, left, unscale)? {
             Anew::Ready(parts) => parts,
             Anew::Left => return Ok(Ran::LacksParams),
         },
