@@ -120,6 +120,7 @@ def test_an_error_of_a_subclass_passes():
         optimizer.zero_grad()
 
 
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")  # torch 2.10 says so once
 @each_optimizer
 def test_the_profiler_sees_it_under_torchs_name(name):
     param = torch.nn.Parameter(torch.ones(3))
