@@ -1,14 +1,14 @@
 //! The gradients of an optimizer, let go.
 #![allow(unsafe_code)]
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::torch::{Torch, prefetch};
+use super::list;
+use super::torch::Torch;
 
-/// How many parameters ahead the processor fetches an object, then the tensor that it points to, then its gradient.
-const AHEAD: [usize; 3] = [12, 8, 4];
+/// How many parameters ahead the processor fetches a gradient.
+const AHEAD: usize = 4;
 
 /// Sets the gradient of every parameter of the groups to None.
 #[pyfunction]
@@ -25,30 +25,16 @@ pub fn clear_grads(py: Python<'_>, param_groups: &Bound<'_, PyAny>) -> PyResult<
         let mut index = 0;
         // The last reference to a gradient may go, which may run Python code: so neither length nor items stay.
         while let Ok(param) = list.get_item(index) {
-            fetch_ahead(torch, list, index);
+            list::fetch_ahead(torch, list, index);
+            if index + AHEAD < list.len()
+                && let Some(ahead) = list::item(list, index + AHEAD).filter(|ahead| torch.is_plain(ahead))
+            {
+                // SAFETY: a tensor, which its list holds.
+                unsafe { torch.prefetch_grad(torch.spot(ahead.as_ptr())) };
+            }
             torch.clear_grad(&param)?;
             index += 1;
         }
     }
     Ok(())
-}
-
-#[inline]
-fn fetch_ahead(torch: &Torch, params: &Bound<'_, PyList>, index: usize) {
-    let ahead = |by: usize| {
-        // SAFETY: a list and a place in it; no Python code runs while the item is looked at.
-        (index + by < params.len()).then(|| unsafe { ffi::PyList_GetItem(params.as_ptr(), (index + by) as isize) })
-    };
-    if let Some(param) = ahead(AHEAD[0]) {
-        prefetch(param);
-    }
-    // SAFETY: tensors, which the list holds.
-    unsafe {
-        if let Some(param) = ahead(AHEAD[1]).filter(|&param| torch.is_plain_type(ffi::Py_TYPE(param))) {
-            torch.prefetch(torch.spot(param));
-        }
-        if let Some(param) = ahead(AHEAD[2]).filter(|&param| torch.is_plain_type(ffi::Py_TYPE(param))) {
-            torch.prefetch_grad(torch.spot(param));
-        }
-    }
 }

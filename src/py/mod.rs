@@ -7,6 +7,7 @@ mod end;
 mod error;
 mod function;
 mod grads;
+mod list;
 mod lr_scheduler;
 mod optimizer;
 mod options;

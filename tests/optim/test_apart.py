@@ -273,6 +273,74 @@ def test_torchs_part_changes_what_we_saw():
     assert [change.mean().item() for change in changes] == pytest.approx([-1.0, -0.5, -1.0])
 
 
+def test_a_part_that_grows_is_stepped_on_once():
+    """As torch steps on one parameter, another becomes one that only torch can step on."""
+    others = []
+
+    class Meddler(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if getattr(function, "__name__", "") == "add_":
+                for other in others:
+                    other.grad = sparse_grad(3)
+            return super().__torch_function__(function, types, args, kwargs)
+
+    params = [plain_param(0), dense(1).as_subclass(Meddler).requires_grad_(), plain_param(2)]
+    optimizer = optim.SGD(params, lr=0.5)
+    before = [torch.Tensor(param.detach()).clone() for param in params]
+    for param in params:
+        param.grad = torch.ones(6)
+    others.append(params[2])
+    optimizer.step()
+    changes = [torch.Tensor(param.detach()) - old for param, old in zip(params, before, strict=True)]
+    for change, expected in zip(changes, [torch.ones(6), torch.ones(6), sparse_grad(3).to_dense()], strict=True):
+        torch.testing.assert_close(change, -0.5 * expected)
+    assert optimizer.last_path.startswith("fused, and torch for 2 of 3: ")
+
+
+def test_a_known_type_without_a_gradient_has_no_part():
+    """Frozen weights of a subclass are in nobody's way, also once another of their type had a gradient."""
+    params = [plain_param(0), tagged_param(1), tagged_param(2)]
+    optimizer = optim.SGD(params, lr=0.5)
+    for had, path in ((False, "fused"), (True, "fused, and torch for 1 of 3: "), (False, "fused")):
+        params[0].grad = dense(1)
+        params[1].grad = tagged_grad(2) if had else None
+        optimizer.step()
+        assert optimizer.last_path.startswith(path)
+        assert had or optimizer.last_path == path
+
+
+def test_a_subclass_says_itself_whether_it_has_a_gradient():
+    """Also where others of its type had one."""
+    hidden = []
+
+    class Own(torch.Tensor):
+        @property
+        def grad(self):
+            return torch.ones(6) if hidden else None
+
+    params = [plain_param(0), dense(1).as_subclass(Own).requires_grad_()]
+    optimizer = optim.SGD(params, lr=0.5)
+    before = torch.Tensor(params[1].detach()).clone()
+    for steps, has in enumerate((True, False, True, True)):
+        hidden[:] = [1] if has else []
+        params[0].grad = dense(steps)
+        optimizer.step()
+        assert optimizer.last_path.startswith("fused, and torch for 1 of 2") == has
+    torch.testing.assert_close(torch.Tensor(params[1].detach()), before - 1.5)
+
+
+def test_a_parameter_of_another_device():
+    params = [plain_param(0), torch.nn.Parameter(torch.ones(6, device="meta"))]
+    expected = [plain_param(0), torch.nn.Parameter(torch.ones(6, device="meta"))]
+    ours, theirs = optim.Adam(params, lr=0.1), torch.optim.Adam(expected, lr=0.1, foreach=False)
+    for optimizer, both in ((ours, params), (theirs, expected)):
+        both[0].grad, both[1].grad = dense(1), torch.ones(6, device="meta")
+        optimizer.step()
+    torch.testing.assert_close(params[0], expected[0])
+    assert ours.last_path.startswith("fused, and torch for 1 of 2: param_groups[0]['params'][1]")
+
+
 def test_hooks_run_once_and_see_all():
     seen = []
     optimizer, _params, give = build(optim.SGD, "both of a subclass", [1])

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from torchpace import _native
 from torchpace.optim import _clip
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer as _Parent
-    from typing_extensions import Self
-else:
-    _Parent = object
+from torchpace.optim._by_torch import ByTorch
 
 _Loss = TypeVar("_Loss", bound="float | Tensor")
 
 _COUNTS = (torch.float32, torch.float64, torch.int32, torch.int64)
 """The types of step counts that go on counting for as long as anybody trains."""
+
+_CALLED = ("_init_group",)
 
 _OVERFLOW = "skipped: the GradScaler found a gradient that is not finite"
 
@@ -43,7 +38,7 @@ class _AskedByScaler:
         raise AttributeError(f"{owner.__name__!r} object has no attribute '_step_supports_amp_scaling'")
 
 
-class Fused(_Parent):
+class Fused(ByTorch):
     """Put before a class of `torch.optim` among the bases, takes over its `step`.
 
     A class writes its constructor out, torch's parameters and ours behind them, and hands all to `_construct`. All else
@@ -53,12 +48,8 @@ class Fused(_Parent):
     _rule: ClassVar[str]
     """The name of the update rule in Rust."""
 
-    _late: ClassVar[dict[str, str]] = {}
-    """The state entries that an option calls for beside others, and the option: switched on in mid-training, they begin
-    at zero. Rust makes them as it steps."""
-
-    _variants: ClassVar[tuple[str, ...]] = ()
-    """Options that torch lacks and that change the rule; all are flags, off by default."""
+    _called: ClassVar[dict[str, Any]]
+    """What torch's `step` calls and ours does not, as torch has it."""
 
     _plan: _native.Plan | None = None
     """What Rust remembers from one step to the next."""
@@ -66,9 +57,11 @@ class Fused(_Parent):
     # No data descriptor: what torch sets on an instance comes first.
     _step_supports_amp_scaling = _AskedByScaler()
 
-    # Not in the class, where it would hide the wrapped optimizer's from a wrapper that is of its class.
-    if TYPE_CHECKING:
-        _last: dict[str, Any]
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Note what torch has, before anybody patches it; a user's subclass goes by its parent's note."""
+        super().__init_subclass__(**kwargs)
+        if "_rule" in vars(cls):
+            cls._called = {name: getattr(cls, name, None) for name in _CALLED}
 
     def _construct(self, arguments: dict[str, Any]) -> None:
         """What a constructor does.
@@ -262,30 +255,19 @@ class Fused(_Parent):
 
     def _step_apart(self, reason: str, left: Sequence[tuple[int, int]]) -> str:
         """Have torch step on the parameters at these places, then step on the others; which way that went."""
-        params = [len(group["params"]) for group in self.param_groups]
-        done: set[tuple[int, int]] = set()
+        total = sum(len(group["params"]) for group in self.param_groups)
+        done: list[tuple[int, int]] = []
         path = ""
         while left:
             # First, as torch may refuse what it sees; ours were found in order.
             self._part(left)._torch_step()
-            done.update(left)
-            path, _, left = self._fused_step(None, None, sorted(done))
+            done += left
+            path, _, left = self._fused_step(None, None, done)
         if path.startswith("torch: "):
             # What torch just did put the others out of our reach.
-            rest = {(group, index) for group, count in enumerate(params) for index in range(count)} - done
-            self._part(sorted(rest))._torch_step()
+            self._part(done, but=True)._torch_step()
             return path
-        return f"fused, and torch for {len(done)} of {sum(params)}: {reason}"
-
-    def _part(self, places: Sequence[tuple[int, int]]) -> Self:
-        """The optimizer as if it had only the parameters at these places, with the same state."""
-        part = object.__new__(type(self))
-        params: list[list[Tensor]] = [[] for _ in self.param_groups]
-        for group, index in places:
-            params[group].append(self.param_groups[group]["params"][index])
-        groups = [{**group, "params": few} for group, few in zip(self.param_groups, params, strict=True)]
-        part.__dict__.update(self.__dict__, param_groups=groups)
-        return part
+        return f"fused, and torch for {len(done)} of {total}: {reason}"
 
     # As torch.compiler.disable, which would import the compiler with this module.
     @torch._disable_dynamo  # type: ignore[attr-defined]
@@ -296,81 +278,6 @@ class Fused(_Parent):
     def _note(self, path: str) -> None:
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
         _forget(self)["path"] = path
-
-    def _leave_to_torch(self, path: str) -> str:
-        """Step as torch does, and clip by the way; which way the step went."""
-        options = self._own_options()
-        for name in self._variants:
-            if name in options:
-                raise RuntimeError(f"{name}=True needs the fused step, which is not possible here ({path})")
-        if not options:
-            self._torch_step()
-            return path
-        by_norm = _clip.of_all(self.param_groups)
-        scale = self.__dict__.get("grad_scale")
-        norm = None
-        if not by_norm.is_off():
-            with torch.set_grad_enabled(any(group.get("differentiable") for group in self.param_groups)):
-                norm = _clip.total_norm(self._grads()) / (1.0 if scale is None else scale)
-            # Only then, since a look at the number waits for its device.
-            skipped = by_norm.skips(norm.item()) if by_norm.decides() else None
-            self._last["grad_norm"] = norm.detach().float()
-            if skipped is not None:
-                return f"skipped: {skipped}"
-        try:
-            if scale is not None:
-                with torch.no_grad():
-                    _clip.unscale(self._params(), scale)
-                self.__dict__.pop("grad_scale")
-            with _clip.clipped(self.param_groups, by_norm.max_grad_norm, norm):
-                self._torch_step()
-        finally:
-            if scale is not None:
-                self.__dict__["grad_scale"] = scale
-        return path
-
-    def _torch_step(self) -> None:
-        """Step as the parent class does, without the hooks: they run around ours."""
-        step: Any = super().step
-        if getattr(step, "hooked", False):
-            # Set once torch's own class was instantiated; below it is the step itself, under no_grad.
-            step = MethodType(step.__wrapped__, self)
-        # torch's fused CPU kernels take every gradient and state for laid out like its parameter, which may be what
-        # brought the step here. Its plain loop is always right; it leaves the unscaling to us.
-        groups = [group for group in self.param_groups if group.get("fused") and _on_cpu(group)]
-        names = ("grad_scale", "found_inf") if groups else ()
-        scaling = {name: self.__dict__.pop(name) for name in names if name in self.__dict__}
-        try:
-            if scaling.get("grad_scale") is not None:
-                with torch.no_grad():
-                    _clip.unscale(self._params(), scaling["grad_scale"])
-            for group in groups:
-                group["fused"] = False
-            with self._late_slots():
-                step()
-        finally:
-            for group in groups:
-                group["fused"] = True
-            self.__dict__.update(scaling)
-
-    @contextmanager
-    def _late_slots(self) -> Iterator[None]:
-        """Make what an option calls for only now; torch takes it for missing. It goes again if the step fails."""
-        made: list[tuple[dict[str, Any], str]] = []
-        for group in self.param_groups:
-            names = [name for name, option in self._late.items() if group.get(option)]
-            for param in group["params"] if names else ():
-                state: dict[str, Any] = self.state.get(param) or {}
-                for name in names if param.grad is not None and state else ():
-                    if state.get(name) is None:
-                        state[name] = self._new_slot(name, param)
-                        made.append((state, name))
-        try:
-            yield
-        except BaseException:
-            for state, name in made:
-                state.pop(name, None)
-            raise
 
     def _check_capture(self) -> None:
         """Raise or warn as torch's `step` where `capturable` and what happens do not go together."""
@@ -394,26 +301,6 @@ class Fused(_Parent):
                 changed = True
         return changed
 
-    def _params(self) -> list[Tensor]:
-        return [param for group in self.param_groups for param in group["params"] if param.grad is not None]
-
-    def _grads(self) -> list[Tensor]:
-        return [param.grad for param in self._params() if param.grad is not None]
-
-    def _off(self) -> dict[str, Any]:
-        """The options that torch lacks, and what each is where it is off."""
-        return {**_clip.OFF, **dict.fromkeys(self._variants, False)}
-
-    def _own_options(self) -> set[str]:
-        """The options set in some group that torch does not know."""
-        off = self._off()
-        return {
-            name
-            for group in self.param_groups
-            for name in off
-            if name in group and _clip.is_on(name, group[name], off[name])
-        }
-
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError where an option of ours is out of its range."""
         _clip.check(group)
@@ -425,9 +312,6 @@ class Fused(_Parent):
             for name in names
         }
 
-    def _new_slot(self, name: str, param: Tensor) -> Tensor:
-        return torch.zeros_like(param, memory_format=torch.preserve_format)
-
     def _new_step_count(self, param: Tensor, group: dict[str, Any]) -> Tensor:
         # torch keeps the count in float32, and in float64 where that is the default type and no fused kernel reads it.
         wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
@@ -435,15 +319,10 @@ class Fused(_Parent):
         return torch.zeros((), dtype=torch.float64 if wide else torch.float32, device=device)
 
 
-_CALLED = ("_init_group",)
-"""What torch's `step` calls, and ours does not."""
-
-
 def _overridden(optimizer: Fused) -> str | None:
-    """The first of `_CALLED` that an optimizer, or its class, has in place of ours."""
-    ours = next(base for base in type(optimizer).__mro__ if base.__module__.startswith("torchpace.optim."))
-    for name in _CALLED:
-        if name in vars(optimizer) or getattr(type(optimizer), name, None) is not getattr(ours, name, None):
+    """The first of `_called` that an optimizer, its class, or whoever patched that, has in place of torch's."""
+    for name, torchs in optimizer._called.items():
+        if name in vars(optimizer) or getattr(type(optimizer), name, None) is not torchs:
             return name
     return None
 
@@ -459,7 +338,3 @@ def _forget(optimizer: Any) -> dict[str, Any]:
     last: dict[str, Any] = optimizer.__dict__.setdefault("_last", {})
     last.clear()
     return last
-
-
-def _on_cpu(group: dict[str, Any]) -> bool:
-    return all(param.device.type == "cpu" for param in group["params"])

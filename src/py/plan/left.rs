@@ -1,6 +1,6 @@
 //! The parameters of a step that only torch's own code can step on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -10,9 +10,10 @@ use super::super::end::Stop;
 /// Them, by group and index.
 #[derive(Default)]
 pub struct Left {
-    places: HashSet<(usize, usize)>,
-    /// How many of them the caller has seen to.
-    agreed: usize,
+    /// Those that the caller has seen to.
+    agreed: HashSet<(usize, usize)>,
+    /// Those that it does not know of.
+    found: BTreeSet<(usize, usize)>,
     /// The first that was found, and why, if that was told.
     first: Option<((usize, usize), Option<String>)>,
     /// Types of parameters that have turned out to be torch's; what is of them is, too.
@@ -25,15 +26,15 @@ const TYPES: usize = 16;
 impl Left {
     /// Begins a step, in which the caller has seen to these.
     pub fn begin(&mut self, agreed: &[(usize, usize)]) {
-        self.places.clear();
-        self.places.extend(agreed);
-        self.agreed = self.places.len();
+        self.agreed.clear();
+        self.agreed.extend(agreed);
+        self.found.clear();
         self.first = None;
     }
 
     /// Adds one. Why may be told later.
     pub fn add(&mut self, place: (usize, usize), reason: Option<String>) {
-        self.places.insert(place);
+        self.found.insert(place);
         self.first.get_or_insert((place, reason));
     }
 
@@ -49,7 +50,7 @@ impl Left {
         }
     }
 
-    /// Remembers a type.
+    /// Remembers a type, of which all parameters are left that have a gradient.
     pub fn add_type(&mut self, class: Py<PyType>) {
         if self.types.len() < TYPES {
             self.types.push(class);
@@ -59,39 +60,28 @@ impl Left {
     /// Whether this parameter is left.
     #[inline]
     pub fn has(&self, place: (usize, usize)) -> bool {
-        !self.places.is_empty() && self.places.contains(&place)
+        self.is_any() && (self.found.contains(&place) || self.agreed.contains(&place))
     }
 
-    /// Whether all parameters of an object's type are left.
+    /// Whether an object is of such a type.
     #[inline]
     pub fn has_type_of(&self, object: &Bound<'_, PyAny>) -> bool {
         self.types.iter().any(|class| class.as_ptr() == object.get_type_ptr().cast())
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.places.len()
-    }
-
     /// Whether there is any.
+    #[inline]
     pub fn is_any(&self) -> bool {
-        !self.places.is_empty()
+        !(self.found.is_empty() && self.agreed.is_empty())
     }
 
-    /// Whether there is one that the caller does not know of.
-    pub fn is_new(&self) -> bool {
-        self.places.len() > self.agreed
+    /// Those that the caller does not know of, in order.
+    pub fn found(&self) -> &BTreeSet<(usize, usize)> {
+        &self.found
     }
 
     /// The first that was found, and why if that was told.
     pub fn first(&self) -> Option<&((usize, usize), Option<String>)> {
         self.first.as_ref()
-    }
-
-    /// All places, in order.
-    pub fn places(&self) -> Vec<(usize, usize)> {
-        let mut all: Vec<_> = self.places.iter().copied().collect();
-        all.sort_unstable();
-        all
     }
 }

@@ -1,13 +1,13 @@
 //! Collect: the parameters that have a gradient, and the options of their groups.
 #![allow(unsafe_code)]
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::super::call::Call;
 use super::super::describe::describe_type;
 use super::super::end::Stop;
+use super::super::list;
 use super::super::options::GroupOptions;
 use super::super::plan::Known;
 use super::super::plan::groups::KnownGroup;
@@ -17,8 +17,8 @@ use super::super::torch::{Grad, Spot, Torch, prefetch};
 use super::resolve;
 use crate::rule::Rule;
 
-/// How many parameters ahead the processor fetches an object, then the tensor that it points to, then its gradient.
-const AHEAD: [usize; 3] = [12, 8, 4];
+/// How many parameters ahead the processor fetches a gradient.
+const AHEAD: usize = 4;
 
 /// Collects them; false if Python code ran, or will have to, so that all is to be done anew.
 pub fn collect<R: Rule<C, S>, const C: usize, const S: usize>(
@@ -38,13 +38,20 @@ pub fn collect<R: Rule<C, S>, const C: usize, const S: usize>(
         let before = known.spots.len();
         let Some(params) = params(known, call, dict, number)? else { return Ok(false) };
         for index in 0..params.len() {
-            let Some(param) = item(&params, index) else { break };
-            fetch_ahead(known, call.torch, &params, index);
+            let Some(param) = list::item(&params, index) else { break };
+            list::fetch_ahead(call.torch, &params, index);
+            if let Some(&seat) = known.grad_seats.get(known.spots.len() + AHEAD) {
+                prefetch(core::ptr::without_provenance::<u8>(seat));
+            }
             if known.left.has((number, index)) {
                 continue;
             }
-            let found = if known.left.has_type_of(&param) {
-                known.left.add((number, index), None);
+            let found = if known.left.has_type_of(&param)
+                && let Some(has_grad) = call.torch.has_grad(&param)
+            {
+                if has_grad {
+                    known.left.add((number, index), None);
+                }
                 continue;
             } else if known.owned.is_needed {
                 resolved(known, call, &param.to_owned(), (number, index))?
@@ -115,20 +122,6 @@ fn params<'py, R, const C: usize, const S: usize>(
     Ok(Some(params))
 }
 
-/// An item of a list, as long as no Python code runs.
-#[inline]
-fn item<'a, 'py>(list: &'a Bound<'py, PyList>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
-    // SAFETY: a list, of which this is an item or beyond the end; the list has a reference.
-    unsafe {
-        let item = ffi::PyList_GetItem(list.as_ptr(), index as ffi::Py_ssize_t);
-        if item.is_null() {
-            drop(PyErr::take(list.py()));
-            return None;
-        }
-        Some(Borrowed::from_ptr(list.py(), item))
-    }
-}
-
 /// A parameter and its gradient, if it has one and is not left to torch.
 fn resolved<R, const C: usize, const S: usize>(
     known: &mut Known<R, C, S>,
@@ -138,7 +131,7 @@ fn resolved<R, const C: usize, const S: usize>(
 ) -> Result<Option<(Spot, Spot)>, Stop> {
     let found = resolve::param(call, &mut known.owned, param, place);
     let Some(found) = known.left.unless_left(place, found)? else {
-        if !call.torch.is_plain(param) && !resolve::is_dtensor(param)? {
+        if !call.torch.is_plain(param) && !resolve::is_dtensor(param)? && call.torch.has_torchs_grad(param)? {
             known.left.add_type(param.get_type().unbind());
         }
         return Ok(None);
@@ -192,28 +185,4 @@ fn enter<R, const C: usize, const S: usize>(
         None => known.grad_seats.push(grad.address()),
     }
     known.spots.push(Parts { param, grad, ..Parts::all(Spot::NONE) });
-}
-
-#[inline]
-fn fetch_ahead<R, const C: usize, const S: usize>(
-    known: &Known<R, C, S>,
-    torch: &Torch,
-    params: &Bound<'_, PyList>,
-    index: usize,
-) {
-    if let Some(param) = item_ahead(params, index + AHEAD[0]) {
-        prefetch(param.as_ptr());
-    }
-    if let Some(param) = item_ahead(params, index + AHEAD[1]).filter(|param| torch.is_plain(param)) {
-        // SAFETY: a tensor, which its list holds.
-        unsafe { torch.prefetch(torch.spot(param.as_ptr())) };
-    }
-    if let Some(&seat) = known.grad_seats.get(known.spots.len() + AHEAD[2]) {
-        prefetch(core::ptr::without_provenance::<u8>(seat));
-    }
-}
-
-#[inline]
-fn item_ahead<'a, 'py>(params: &'a Bound<'py, PyList>, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
-    if index < params.len() { item(params, index) } else { None }
 }

@@ -16,7 +16,8 @@ use super::resolve;
 use crate::error::Error;
 use crate::rule::Rule;
 
-/// Finds it; false if all is to be done anew, with the objects held or without what is left to torch. Runs Python code only where they are.
+/// Finds it; false if all is to be done anew, with the objects held or without what is left to torch. Runs Python code only where they are
+/// held.
 pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
     known: &mut Known<R, C, S>,
     call: &Call<'_>,
@@ -81,7 +82,7 @@ pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
             return Ok(false);
         }
     }
-    let before = left.len();
+    let before = left.found().len();
     for (m, objects) in held {
         let member = members[m];
         let (group, index) = (member.group as usize, member.index as usize);
@@ -94,7 +95,7 @@ pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
             }
         }
     }
-    Ok(left.len() == before)
+    Ok(left.found().len() == before)
 }
 
 /// A role's tensor as an object, asked for anew. Runs Python code.

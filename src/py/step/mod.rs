@@ -49,10 +49,10 @@ pub fn step<R: Rule<C, S>, const C: usize, const S: usize>(
     let mut path = Ok(None);
     let mut attempts = 0;
     while matches!(path, Ok(None)) && attempts < ATTEMPTS {
-        let left = known.left.len();
+        let left = known.left.found().len();
         known.owned.clear();
         path = attempt(known, call, &mut progress);
-        attempts += usize::from(known.left.len() == left);
+        attempts += usize::from(known.left.found().len() == left);
     }
     // What the next step finds as it was is what this one ran on, or nothing.
     known.is_same = matches!(path, Ok(Some(Path::Fused(_)))) && !progress.unscaled;
@@ -104,7 +104,7 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
             Ok(Some(Path::Fused(progress.grad_norm.take())))
         }
         run::Ran::LacksParams => Ok(None),
-        run::Ran::Leaves => Ok(Some(Path::Left(why_left(known, call)?, known.left.places()))),
+        run::Ran::Leaves => Ok(Some(Path::Left(why_left(known, call)?, known.left.found().iter().copied().collect()))),
         run::Ran::LeftOut(reason) => Ok(Some(Path::Skipped(reason))),
         run::Ran::LacksMemory(lacking) => {
             for (d, bytes) in lacking {

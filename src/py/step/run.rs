@@ -54,7 +54,7 @@ pub fn run<R: Rule<C, S>, const C: usize, const S: usize>(
             Anew::Left => return Ok(Ran::LacksParams),
         },
     };
-    if left.is_new() {
+    if !left.found().is_empty() {
         return Ok(Ran::Leaves);
     }
     let total: usize = parts.iter().map(|(_, ready)| ready.total()).sum();

@@ -17,8 +17,8 @@ use crate::rule::Rule;
 /// How many parameters ahead the processor fetches tensors, and then their storages.
 const AHEAD: [usize; 2] = [4, 2];
 
-/// Sees all; false if all is to be done anew, with the objects held or without what is left to torch. Runs Python code only where they are; what was seen
-/// in the end is true until more of it runs.
+/// Sees all; false if all is to be done anew, with the objects held or without what is left to torch. Runs Python code
+/// only where they are held; what was seen in the end is true until more of it runs.
 pub fn see<R: Rule<C, S>, const C: usize, const S: usize>(
     known: &mut Known<R, C, S>,
     call: &Call<'_>,
@@ -31,9 +31,9 @@ pub fn see<R: Rule<C, S>, const C: usize, const S: usize>(
     if look_at_all(known, |spot| unsafe { call.torch.look(spot) }, call.torch) {
         return Ok(true);
     }
-    let before = known.left.len();
+    let before = known.left.found().len();
     leave_sparse(known, call.torch);
-    if known.left.len() > before {
+    if known.left.found().len() > before {
         return Ok(false);
     }
     if !known.owned.is_needed {
@@ -41,7 +41,7 @@ pub fn see<R: Rule<C, S>, const C: usize, const S: usize>(
         return Ok(false);
     }
     examine(known, call)?;
-    if known.left.len() > before {
+    if known.left.found().len() > before {
         return Ok(false);
     }
     // Once more without Python code.

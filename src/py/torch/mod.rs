@@ -1,6 +1,7 @@
 //! The few things of torch that a step calls, looked up once.
 #![allow(unsafe_code)]
 
+mod attribute;
 pub mod device;
 mod dlpack;
 mod handles;
@@ -12,13 +13,13 @@ pub mod simulated;
 
 use core::ffi::c_void;
 
-use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyList, PyType};
 
+use self::attribute::{Attribute, function};
 use self::dlpack::Reader;
 pub use self::handles::prefetch;
 use self::handles::{Handle, Handles};
@@ -159,12 +160,8 @@ impl Torch {
         if !self.is_plain(object) {
             return object.getattr(intern!(py, "grad"));
         }
-        let Attribute { descriptor, get, .. } = &self.grad;
-        // SAFETY: as the interpreter calls it for the attribute of an object of this type, which has no other `grad`.
-        unsafe {
-            let grad = get(descriptor.as_ptr(), object.as_ptr(), object.get_type_ptr().cast());
-            Bound::from_owned_ptr_or_err(py, grad)
-        }
+        // SAFETY: an object of this type, which has no other `grad`.
+        unsafe { self.grad.get(object) }
     }
 
     /// Sets the gradient of an object with an attribute `grad` to None, unless it is. May run Python code.
@@ -175,20 +172,23 @@ impl Torch {
             let name = intern!(py, "grad");
             return if object.getattr(name)?.is_none() { Ok(()) } else { object.setattr(name, py.None()) };
         }
-        let Attribute { descriptor, set, .. } = &self.grad;
-        // SAFETY: a tensor, which the caller holds; and as the interpreter calls the setter for the attribute of an object
-        // of this type, which has no other `grad`.
-        unsafe {
-            if let Some(handles) = &self.handles
-                && handles.grad(handles.of(object.as_ptr())).is_none()
-            {
-                return Ok(());
-            }
-            match set(descriptor.as_ptr(), object.as_ptr(), ffi::Py_None()) {
-                0 => Ok(()),
-                _ => Err(PyErr::fetch(py)),
-            }
+        if self.has_grad(object) == Some(false) {
+            return Ok(());
         }
+        // SAFETY: an object of this type, which has no other `grad`.
+        unsafe { self.grad.clear(object) }
+    }
+
+    /// Whether a tensor, of a subclass too, has a gradient as torch has it; None where only Python could tell.
+    #[inline]
+    pub fn has_grad(&self, tensor: &Bound<'_, PyAny>) -> Option<bool> {
+        // SAFETY: a tensor, which the caller holds.
+        self.handles.as_ref().map(|handles| unsafe { handles.grad(handles.of(tensor.as_ptr())) }.is_some())
+    }
+
+    /// Whether a tensor's type has torch's own attribute `grad`.
+    pub fn has_torchs_grad(&self, tensor: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.is_tensor(tensor)? && self.grad.is_of(&tensor.get_type())?)
     }
 
     /// The memory of a tensor, for as long as the object is borrowed.
@@ -372,50 +372,6 @@ impl Torch {
     /// Tells autograd that these tensors were written to.
     pub fn increment_version(&self, tensors: &Bound<'_, PyList>) -> PyResult<()> {
         self.increment_version.call1(tensors.py(), (tensors,)).map(drop)
-    }
-}
-
-/// The descriptor of an attribute of a type of torch's, and how its type reads and writes it.
-struct Attribute {
-    descriptor: Py<PyAny>,
-    get: ffi::descrgetfunc,
-    set: ffi::descrsetfunc,
-}
-
-impl Attribute {
-    fn of(class: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
-        let descriptor = class.getattr("__dict__")?.get_item(name)?;
-        let slot = |number| {
-            // SAFETY: a type object and a slot of the stable interface.
-            let function = unsafe { ffi::PyType_GetSlot(descriptor.get_type_ptr(), number) };
-            if function.is_null() {
-                let message =
-                    format!("torchpace reads and writes Tensor.{name} as an attribute, and this torch has none");
-                return Err(PyImportError::new_err(message));
-            }
-            Ok(function)
-        };
-        let (get, set) = (slot(ffi::Py_tp_descr_get)?, slot(ffi::Py_tp_descr_set)?);
-        // SAFETY: these slots hold functions of these types.
-        unsafe {
-            Ok(Self {
-                get: core::mem::transmute::<*mut c_void, ffi::descrgetfunc>(get),
-                set: core::mem::transmute::<*mut c_void, ffi::descrsetfunc>(set),
-                descriptor: descriptor.unbind(),
-            })
-        }
-    }
-}
-
-/// A built-in method without arguments, and the function behind it.
-fn function(method: Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, ffi::PyCFunction)> {
-    // SAFETY: any object may be asked; another kind than a built-in function gives an error.
-    let (found, flags) =
-        unsafe { (ffi::PyCFunction_GetFunction(method.as_ptr()), ffi::PyCFunction_GetFlags(method.as_ptr())) };
-    match found {
-        Some(function) if flags == ffi::METH_NOARGS => Ok((method.unbind(), function)),
-        _ => Err(PyErr::take(method.py())
-            .unwrap_or_else(|| PyImportError::new_err(format!("torchpace expects {method} without arguments")))),
     }
 }
 
