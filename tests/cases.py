@@ -269,3 +269,11 @@ SCHEDULES = [
     ("warmup_stable_decay", {"warmup": 10, "stable": 0, "decay": 30, "start": 0.1, "shape": "1-sqrt"}),
 ]
 """One row for each schedule that stands alone, under each set of options."""
+
+
+# What people put in the place of an optimizer's `step`.
+NO_METHODS = {
+    "compiled": lambda step: torch.compile(step, backend="eager"),
+    "partial": lambda step: partial(step, None),
+    "function": lambda step: lambda *arguments: step(*arguments),
+}

@@ -416,15 +416,7 @@ def test_what_torch_accepts_is_accepted(tree, entries):
 
 @pytest.mark.filterwarnings("default::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("library", [torch.optim, optim], ids=["torch", "ours"])
-@pytest.mark.parametrize(
-    "through",
-    [
-        lambda step: torch.compile(step, backend="eager"),
-        lambda step: partial(step, None),
-        lambda step: lambda *arguments: step(*arguments),
-    ],
-    ids=["compiled", "partial", "function"],
-)
+@pytest.mark.parametrize("through", cases.NO_METHODS.values(), ids=cases.NO_METHODS)
 def test_a_step_that_is_no_method(library, through):
     def wrapped():
         optimizer = cases.scheduled(library=library)

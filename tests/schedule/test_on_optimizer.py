@@ -5,13 +5,13 @@ import io
 import pickle
 import warnings
 import weakref
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, ReduceLROnPlateau, SequentialLR
 
+import cases
 from torchpace import optim
 from torchpace.schedule import (
     PlateauScheduler,
@@ -458,15 +458,7 @@ def test_a_turn_in_torchs_sequence_sets_any_option():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's imports
 @each_optimizer
-@pytest.mark.parametrize(
-    "through",
-    [
-        lambda step: torch.compile(step, backend="eager"),
-        lambda step: partial(step, None),
-        lambda step: lambda *arguments: step(*arguments),
-    ],
-    ids=["compiled", "partial", "function"],
-)
+@pytest.mark.parametrize("through", cases.NO_METHODS.values(), ids=cases.NO_METHODS)
 def test_a_step_that_is_no_method(module, through):
     optimizer = module.SGD([param()], lr=0.5)
     (weight,) = optimizer.param_groups[0]["params"]
