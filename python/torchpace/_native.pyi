@@ -58,7 +58,7 @@ class Plan:
         grad_scale: Tensor | None = None,
         found_inf: Tensor | None = None,
         norm: float | None = None,
-        left: Sequence[tuple[int, int]] = (),
+        left: Sequence[tuple[int, int]] | None = None,
     ) -> tuple[str, float | Tensor | None, list[tuple[int, int]]]: ...
     def __reduce__(self) -> tuple[type[Plan], tuple[str]]: ...
 

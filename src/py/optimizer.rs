@@ -76,7 +76,7 @@ impl Plan {
     /// `new_state(param, group, names)` makes the tensors of a parameter that has no state yet, as a dict. With
     /// `unscale` the gradients are multiplied by it, in memory too; a GPU divides by the tensor `grad_scale` instead, and
     /// leaves the step out if the tensor `found_inf`, there too, is not 0.
-    #[pyo3(signature = (param_groups, state, new_state, threads, unscale=None, grad_scale=None, found_inf=None, norm=None, left=Vec::new()))]
+    #[pyo3(signature = (param_groups, state, new_state, threads, unscale=None, grad_scale=None, found_inf=None, norm=None, left=None))]
     #[allow(clippy::too_many_arguments)]
     fn step(
         &self,
@@ -89,7 +89,7 @@ impl Plan {
         grad_scale: Option<Bound<'_, PyAny>>,
         found_inf: Option<Bound<'_, PyAny>>,
         norm: Option<f64>,
-        left: Vec<(usize, usize)>,
+        left: Option<Vec<(usize, usize)>>,
     ) -> PyResult<Answer> {
         let torch = Torch::get(py)?;
         let all = |path: String| Ok((path, None, Vec::new()));
@@ -98,8 +98,17 @@ impl Plan {
         let Ok(param_groups) = param_groups.cast::<PyList>() else { return unlike("param_groups", &param_groups) };
         let norm = std::cell::Cell::new(norm);
         let scaling = Scaling { unscale, grad_scale: grad_scale.as_ref(), found_inf: found_inf.as_ref() };
-        let call =
-            Call { py, torch, param_groups, state, new_state: &new_state, threads, scaling, norm: &norm, left: &left };
+        let call = Call {
+            py,
+            torch,
+            param_groups,
+            state,
+            new_state: &new_state,
+            threads,
+            scaling,
+            norm: &norm,
+            left: left.as_deref().unwrap_or_default(),
+        };
         let mut steps = match self.take() {
             Some(steps) => steps,
             None => rules::visit(&self.rule, Make)?,

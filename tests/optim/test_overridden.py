@@ -72,21 +72,12 @@ def test_a_subclass_that_overrides_other_things_is_stepped_on_here(name):
     assert stepped(Named)[1].last_path == "fused"
 
 
-@pytest.mark.parametrize("owner", [torch.optim.Adam, optim.Adam], ids=["torch's class", "ours"])
-def test_what_is_patched_on_the_class_is_called(monkeypatch, owner):
-    calls, plain = [], torch.optim.Adam._init_group
-
-    def patched(self, *arguments):
-        calls.append(self)
-        return plain(self, *arguments)
-
+def test_what_torchs_compiler_does_to_its_classes_is_no_override(monkeypatch):
+    """It wraps the method of every class of torch's, once it is imported."""
+    plain = torch.optim.Adam._init_group
+    monkeypatch.setattr(torch.optim.Adam, "_init_group", lambda self, *arguments: plain(self, *arguments))
     param = torch.nn.Parameter(torch.ones(3))
     optimizer = optim.Adam([param])
     param.grad = torch.ones(3)
-    monkeypatch.setattr(owner, "_init_group", patched)
     optimizer.step()
-    assert calls == [optimizer]
-    assert optimizer.last_path == "torch: _init_group is overridden"
-    monkeypatch.undo()
-    optimizer.step()
-    assert (len(calls), optimizer.last_path) == (1, "fused")
+    assert optimizer.last_path == "fused"

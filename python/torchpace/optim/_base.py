@@ -18,6 +18,7 @@ _COUNTS = (torch.float32, torch.float64, torch.int32, torch.int64)
 """The types of step counts that go on counting for as long as anybody trains."""
 
 _CALLED = ("_init_group",)
+"""What torch's `step` calls, and ours does not."""
 
 _OVERFLOW = "skipped: the GradScaler found a gradient that is not finite"
 
@@ -48,20 +49,11 @@ class Fused(ByTorch):
     _rule: ClassVar[str]
     """The name of the update rule in Rust."""
 
-    _called: ClassVar[dict[str, Any]]
-    """What torch's `step` calls and ours does not, as torch has it."""
-
     _plan: _native.Plan | None = None
     """What Rust remembers from one step to the next."""
 
     # No data descriptor: what torch sets on an instance comes first.
     _step_supports_amp_scaling = _AskedByScaler()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Note what torch has, before anybody patches it; a user's subclass goes by its parent's note."""
-        super().__init_subclass__(**kwargs)
-        if "_rule" in vars(cls):
-            cls._called = {name: getattr(cls, name, None) for name in _CALLED}
 
     def _construct(self, arguments: dict[str, Any]) -> None:
         """What a constructor does.
@@ -234,7 +226,7 @@ class Fused(ByTorch):
         last.update(path=path, left_out=left_out)
 
     def _fused_step(
-        self, grad_scale: Tensor | None, found_inf: Tensor | None, left: Sequence[tuple[int, int]] = ()
+        self, grad_scale: Tensor | None, found_inf: Tensor | None, left: Sequence[tuple[int, int]] | None = None
     ) -> tuple[str, float | Tensor | None, list[tuple[int, int]]]:
         if self._plan is None:
             self._plan = _native.Plan(self._rule)
@@ -320,9 +312,11 @@ class Fused(ByTorch):
 
 
 def _overridden(optimizer: Fused) -> str | None:
-    """The first of `_called` that an optimizer, its class, or whoever patched that, has in place of torch's."""
-    for name, torchs in optimizer._called.items():
-        if name in vars(optimizer) or getattr(type(optimizer), name, None) is not torchs:
+    """The first of `_CALLED` that an optimizer, or its class, has in place of ours."""
+    ours = next(base for base in type(optimizer).__mro__ if base.__module__.startswith("torchpace.optim."))
+    for name in _CALLED:
+        # What is patched on torch's own class says nothing: torch's compiler does that to all of them.
+        if name in vars(optimizer) or getattr(type(optimizer), name, None) is not getattr(ours, name, None):
             return name
     return None
 
