@@ -8,7 +8,7 @@ use crate::batch::Unfit;
 use crate::cpu::{Pairs, Threads};
 use crate::tensor::View;
 
-/// Work of at least this many elements is done without the GIL, and on several threads.
+/// Work of at least this many elements is done without the GIL.
 const MUCH: usize = 1 << 15;
 
 /// The inner product, or None if only torch can do it.

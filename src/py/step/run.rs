@@ -15,8 +15,9 @@ use super::ready::{Anew, ByDevice, again, anew};
 use crate::batch::{Clip, Kept, Ready};
 use crate::rule::Rule;
 
-/// Work of at least this many elements is done without the GIL, and on several threads.
-const MUCH: usize = 1 << 15;
+/// Work of at least this many elements, some half a millisecond on one core, is done without the GIL. All tensors have to
+/// be held for that, which takes longer than less work does.
+const MUCH: usize = 1 << 18;
 
 /// How a run ended.
 pub enum Ran {
