@@ -94,7 +94,8 @@ def sharpness(
     Args:
         loss: ``loss()``, or ``loss(batch)`` where there is ``data``; a tensor of one real element that depends on the
             parameters and is finite. It must not call ``backward`` itself, nor use functions that do so in the backward
-            pass, such as `torch.utils.checkpoint` with ``use_reentrant=True``: they hide parameters.
+            pass, such as `torch.utils.checkpoint` with ``use_reentrant=True``: they hide parameters. Of what Fabric
+            prepared for mixed precision it calls ``model.module``, under ``fabric.autocast()``.
         params: the parameters, as an optimizer takes them, with names or in groups too; or a module, whose parameters
             they are and which then is the ``model`` too. Those that do not require a gradient are held fixed, as are
             those that the optimizer has not stepped on; ones that the loss does not use have curvature 0.
