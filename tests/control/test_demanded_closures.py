@@ -10,7 +10,7 @@ from torchpace.control import DivergenceGuard, lr_range_test
 
 
 class Demanding(torch.optim.Optimizer):
-    """SAM (Foret et al. 2021): climbs by the gradients that are there, evaluates again, and descends from where it was."""
+    """SAM (Foret et al. 2021): climbs by the gradients there are, evaluates again, descends from where it was."""
 
     def __init__(self, params, base, **options):
         super().__init__(params, {"rho": 0.05, **options})

@@ -52,8 +52,10 @@ def lr_range_test(
 
     Afterwards, and also if it is interrupted or fails, everything is as it was, to the bit: model, buffers and modes,
     gradients, the optimizer with all that it wraps, global random numbers, and a loader with the loaders, samplers,
-    counts of epochs and generators in it, whatever class it is of. Of a dataset it is what its attributes are; what
-    they hold inside and changes when it is read, such as a list, stays changed.
+    counts of epochs and generators in it, whatever class it is of, and with what its classes and functions keep in
+    variables of their own and of their modules. Of a dataset it is what its attributes are; what they hold inside and
+    changes when it is read, such as a list, stays changed. So does what installed packages keep in variables of
+    modules, and what other processes and threads or extension modules do.
 
     Args:
         model: the module to train, in the mode (train or eval) that it is in.
@@ -82,7 +84,8 @@ def lr_range_test(
         A `RangeTest`.
 
     Raises:
-        TypeError: an argument is of a wrong type, or `data` can be gone through only once.
+        TypeError: an argument is of a wrong type, or `data` can be gone through only once, or draws from an iterator
+            that it holds and that cannot be put back, such as that of a loader which never ends.
         ValueError: an argument is out of its range, the optimizer has none of the model's parameters, `data` has no
             batches, or a sweep's first loss is not finite.
         RuntimeError: the loss depends on none of the optimizer's parameters, or asks for another `backward`.

@@ -126,8 +126,8 @@ def sharpness(
     Raises:
         ValueError: an argument is out of its range, a parameter is given twice or is not the optimizer's, or none has
             an element; the loss is not one real number.
-        TypeError: ``loss`` does not return a tensor, ``params`` is one tensor or holds something else, an argument is
-            of a wrong type, or the optimizer is none that is known.
+        TypeError: ``loss`` does not return a tensor, ``params`` is one tensor or holds something else, ``data`` draws
+            from an iterator that it holds, an argument is of a wrong type, or the optimizer is none that is known.
         RuntimeError: the loss depends on no parameter or hides some in a function that calls ``backward``, it or a
             product is not finite, the optimizer has no state yet, or what torch raises in the loss and its derivatives.
 
