@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import wraps
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from torchpace._native import Formula, advance
+from torchpace.optim.lr_scheduler._numbers import plain
 from torchpace.optim.lr_scheduler._resume import copied, making, taking_over
 from torchpace.optim.lr_scheduler._state import all_or_nothing, check
 
@@ -86,7 +88,7 @@ class LRScheduler(lr_scheduler.LRScheduler):
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls) or not issubclass(cls.__mro__[1], LRScheduler) or cls.__mro__[1] is LRScheduler:
             made: Any = cls  # whose constructor keeps its type
-            made.__init__ = _seen(cls.__init__)
+            made.__init__ = _seen(cls.__init__, cls.__module__.startswith("torchpace."))
         for base in cls.__mro__:
             if "_formula" in vars(base):
                 break
@@ -214,11 +216,15 @@ def shared(value: Any, share: Any) -> Any:
     return product.item() if isinstance(product, Tensor) and not isinstance(share, Tensor) else product
 
 
-def _seen(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor, of which is known when it begins and ends."""
+def _seen(init: Callable[..., None], is_ours: bool) -> Callable[..., None]:
+    """A constructor, of which is known when it begins and ends; ours takes numbers of any type."""
+    names = list(inspect.signature(init).parameters)[1:] if is_ours else []
 
     @wraps(init)
     def seen(self: Any, *args: Any, **kwargs: Any) -> None:
+        if is_ours:
+            args = (*(plain(name, value) for name, value in zip(names, args, strict=False)), *args[len(names) :])
+            kwargs = {name: plain(name, value) for name, value in kwargs.items()}
         with making(self, (*args, *kwargs.values())):
             init(self, *args, **kwargs)
 
