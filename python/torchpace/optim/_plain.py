@@ -30,7 +30,7 @@ def construct(construct: Callable[[dict[str, Any]], None], arguments: dict[str, 
 
 
 def _converted(arguments: dict[str, Any]) -> dict[str, Any]:
-    changed = {}
+    changed: dict[str, Any] = {}
     betas, initial = arguments.get("betas"), arguments.get("initial_accumulator_value")
     if isinstance(betas, (tuple, list)) and len(betas) == 2 and not any(isinstance(one, Tensor) for one in betas):
         pair = [_number(one) for one in betas]
