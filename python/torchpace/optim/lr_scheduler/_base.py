@@ -157,8 +157,19 @@ class LRScheduler(lr_scheduler.LRScheduler):
             if "initial_lr" not in group:
                 group["initial_lr"] = self._first_lr(group, groups[last])
             # Never in place: a state_dict that was handed out holds the same list.
-            self.base_lrs = [*self.base_lrs, copied(group["initial_lr"])]
+            self.base_lrs = [*self.base_lrs, self._base(group, last, groups[last])]
             self._adopt_group(group, last, share)
+
+    def _base(self, group: dict[str, Any], last: int, other: dict[str, Any]) -> Any:
+        """A late group's, in its proportion to the one at `last`.
+
+        Another scheduler, such as OneCycleLR, may have set `initial_lr` since this one was made.
+        """
+        first = group["initial_lr"]
+        if bool(self.base_lrs[last] == other["initial_lr"]):
+            return copied(first)
+        share = proportion(first, other["initial_lr"])
+        return copied(first) if share is None else shared(self.base_lrs[last], share)
 
     def _share(self, group: dict[str, Any], other: dict[str, Any]) -> Any:
         """The proportion of a late group to another: of what it says to begin with, else of its learning rate."""
