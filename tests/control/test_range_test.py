@@ -304,6 +304,7 @@ def test_the_bar(capsys):
         ({"data": []}, ValueError, "data has no batches"),
         ({"data": iter([1])}, TypeError, "data is a list_iterator, which the test would use up: expected a DataLoader"),
         ({"data": 3}, TypeError, "data is a int, expected batches"),
+        ({"backward": 3}, TypeError, "backward is of type int, expected a function of the loss"),
         ({"loss": 3}, TypeError, "loss is of type int, expected a function of the model and a batch"),
         ({"loss": lambda model, batch: 3.0}, TypeError, "loss returned float, expected a tensor of one number"),
         ({"loss": lambda model, batch: torch.ones(2)}, TypeError, r"loss returned of shape \(2,\)"),

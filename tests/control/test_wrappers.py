@@ -344,6 +344,35 @@ def test_curvature_of_wrapped_optimizers(wrap, library):
     assert expected != pytest.approx(4.0)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in WRAPPERS if "several" not in name and name not in ("named", "listed")]
+)
+@pytest.mark.parametrize("library", [torchpace.optim, torch.optim], ids=["ours", "torch's"])
+def test_steps_are_at_the_curvatures_rate_whatever_the_wrapper(name, library):
+    """Some step by copies of the groups."""
+    theta = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+    def loss():
+        return (torch.tensor([4.0, 1.0]) * theta.square()).sum() / 2
+
+    optimizer, inner = WRAPPERS[name]([theta], library.SGD, lr=1e-3)
+    seen = []
+    inner[-1].register_step_pre_hook(lambda *_: seen.append(_unwrap.innermost(optimizer)[0].param_groups[0]["lr"]))
+    scheduler = CurvatureLR(optimizer, loss, safety=0.5, warmup=lambda step: 1 / (step + 1), every=2)
+    state = scheduler.state_dict()
+    rates = []
+    for _ in range(3):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.zero_grad() if hasattr(optimizer, "zero_grad") else inner[0].zero_grad()
+        loss().backward()
+        optimizer.step()
+        scheduler.step()
+    assert seen == rates == pytest.approx([0.25, 0.125, 0.25 / 3], rel=1e-3)
+    scheduler.load_state_dict(state)
+    optimizer.step()
+    assert seen[-1] == rates[0]
+
+
 def test_curvature_of_several_optimizers():
     params = [torch.nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2)]
 

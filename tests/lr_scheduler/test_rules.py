@@ -567,3 +567,26 @@ def test_on_ours_a_step_that_was_forgotten_is_warned_of():
     optimizer = cases.scheduled(library=optim)
     with pytest.warns(UserWarning, match="Detected call of"):
         OURS.StepLR(optimizer, 3).step()
+
+
+@pytest.mark.parametrize("shape", ["sequence of chains", "sequence of sequences", "chain of sequences"])
+def test_a_late_group_keeps_its_proportion_where_a_later_scheduler_has_another_base(shape):
+    """OneCycleLR sets `initial_lr`, which is not what the schedulers made before it begin with."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0, momentum=0.9)
+    first, second = (OURS.LambdaLR(optimizer, lambda step: 0.9**step) for _ in range(2))
+    last = OURS.OneCycleLR(optimizer, 1.0, 30)
+    if shape == "sequence of chains":
+        scheduler = OURS.SequentialLR(optimizer, [OURS.ChainedScheduler([first, second]), last], [4])
+    elif shape == "sequence of sequences":
+        scheduler = OURS.SequentialLR(optimizer, [first, OURS.SequentialLR(optimizer, [second, last], [2])], [3])
+    else:
+        scheduler = OURS.ChainedScheduler([OURS.SequentialLR(optimizer, [first, last], [4])])
+    for step in range(10):
+        if step == 1:
+            late = torch.nn.Parameter(torch.ones(1))
+            optimizer.add_param_group({"params": [late], "lr": optimizer.param_groups[0]["lr"] / 10})
+        optimizer.step()
+        scheduler.step()
+        if step >= 1:
+            rate, share = (group["lr"] for group in optimizer.param_groups)
+            assert share == pytest.approx(rate / 10, rel=1e-9), step

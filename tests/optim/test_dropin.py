@@ -85,13 +85,19 @@ BAD_OPTIONS = [
 ]
 
 
+def in_torchs_words(ours, theirs, *names):
+    """Those of torch, after the argument's name where they have none."""
+    named = any(str(ours).startswith(f"{name} is ") for name in names if name not in str(theirs))
+    return str(ours) == str(theirs) or (named and str(ours).endswith(f": {theirs}"))
+
+
 @pytest.mark.parametrize(("name", "options"), BAD_OPTIONS, ids=str)
 def test_bad_options_raise_as_in_torch(name, options):
     with pytest.raises(Exception) as theirs:  # noqa: PT011 the type is what is compared
         make(getattr(torch.optim, name), **options)
     with pytest.raises(theirs.type) as ours:
         make(getattr(optim, name), **options)
-    assert str(ours.value) == str(theirs.value)
+    assert in_torchs_words(ours.value, theirs.value, *options)
 
 
 @pytest.mark.parametrize("params", [[], torch.ones(3), [torch.ones(3, requires_grad=True) * 2], [1], [{}]], ids=str)

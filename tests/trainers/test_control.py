@@ -237,3 +237,86 @@ def test_fabrics_scaler():
     kinds = {event["kind"] for event in written[0][1]["events"]}
     assert "skipped" in kinds
     assert len(kinds) > 1
+
+
+class Mixed:
+    """A small network under Fabric's mixed precision, and a sweep at the same rates by hand."""
+
+    def __init__(self, precision="bf16-mixed", scaler=None):
+        torch.manual_seed(0)
+        plugin = MixedPrecision(precision, "cpu")
+        plugin.scaler = scaler
+        self.fabric = Fabric(accelerator="cpu", devices=1, plugins=[plugin])
+        self.inner_model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+        self.inner = optim.SGD(self.inner_model.parameters(), lr=0.123, momentum=0.9)
+        self.model, self.optimizer = self.fabric.setup(self.inner_model, self.inner)
+        self.batches = [torch.randn(16, 6) for _ in range(4)]
+
+    def loss(self, model, batch):
+        return (model(batch).float() - batch.sum(1, keepdim=True)).square().mean()
+
+    def sweep(self, lrs):
+        losses = []
+        for lr, batch in zip(lrs, self.batches, strict=True):
+            self.optimizer.param_groups[0]["lr"] = lr
+            self.optimizer.zero_grad()
+            loss = self.loss(self.model, batch)
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def written(self):
+        return [[p.tolist() for p in self.inner_model.parameters()], str(self.inner.state_dict())]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_a_range_test_under_mixed_precision(precision, scaled):
+    """Fabric refuses `loss.backward()` then."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0) if scaled else None
+    mixed = Mixed(precision, scaler)
+    options = {"low": 1e-3, "high": 0.1, "steps": 4, "progress": False, "stop_ratio": 1e9}
+    state = mixed.written()
+    for _ in range(2):
+        found = lr_range_test(
+            mixed.model, mixed.optimizer, mixed.loss, mixed.batches, backward=mixed.fabric.backward, **options
+        )
+        assert mixed.written() == state
+    assert scaler is None or (scaler.get_scale(), len(scaler._per_optimizer_states)) == (64.0, 0)
+    assert found.losses == [Mixed(precision, scaler).sweep(found.lrs)]
+    with pytest.raises(RuntimeError, match=r"Expected backward=fabric.backward in lr_range_test\."):
+        lr_range_test(mixed.model, mixed.optimizer, mixed.loss, mixed.batches, **options)
+    assert mixed.written() == state
+
+
+def test_a_range_test_by_accelerates_backward():
+    run = Run("accelerate")
+    batch = next(iter(run.data))
+    expected = lr_range_test(run.model, run.optimizer, run.loss, [batch], steps=20, progress=False)
+    seen = []
+
+    def backward(loss):
+        seen.append(loss)
+        run.accelerator.backward(loss)
+
+    found = lr_range_test(run.model, run.optimizer, run.loss, [batch], steps=20, progress=False, backward=backward)
+    assert found == expected
+    assert len(seen) >= len(found.losses[0])
+
+
+def test_curvature_under_mixed_precision():
+    """What to call in place of Fabric's module is said, and works."""
+    mixed = Mixed()
+    batch = mixed.batches[0]
+    with pytest.raises(RuntimeError, match=r"expected the module within it, model\.module, under fabric\.autocast"):
+        sharpness(lambda: mixed.loss(mixed.model, batch), mixed.model)
+
+    def loss():
+        with mixed.fabric.autocast():
+            return mixed.loss(mixed.model.module, batch)
+
+    expected = sharpness(lambda: mixed.loss(mixed.inner_model, batch), mixed.inner_model).value
+    assert sharpness(loss, mixed.model).value == pytest.approx(expected, rel=0.05)
+    scheduler = CurvatureLR(mixed.optimizer, loss, safety=0.5)
+    assert scheduler.get_last_lr()[0] == pytest.approx(0.5 * 2 * 1.9 / expected, rel=0.05)

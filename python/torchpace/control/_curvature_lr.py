@@ -18,6 +18,7 @@ from torchpace.control._numbers import number, real, whole
 from torchpace.control._precondition import Preconditioner, known_one, preconditioners
 from torchpace.control._sharpness import Measurement, Problem, Scale, check_problem
 from torchpace.control._state import State
+from torchpace.optim import _unwrap
 from torchpace.optim.lr_scheduler import LRScheduler
 
 
@@ -136,7 +137,7 @@ class CurvatureLR(LRScheduler):
         seed: int = 0,
         last_epoch: int = -1,
     ) -> None:
-        optimizer = known_one(optimizer)
+        self._whole, optimizer = optimizer, known_one(optimizer)
         check_problem(loss, model, data)
         if warmup is not None and not callable(warmup):
             raise TypeError(f"warmup is of type {type(warmup).__name__}, expected a function of the step")
@@ -183,6 +184,7 @@ class CurvatureLR(LRScheduler):
         except BaseException:
             self.last_epoch, self._step_count = before
             raise
+        self._tell_wrappers()
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rates of this step; called by `step`, measures if it is time."""
@@ -234,10 +236,17 @@ class CurvatureLR(LRScheduler):
         self._seconds, self._earlier = seconds, total
         self._start = time.perf_counter()
         for group, value in zip(groups, last_lr, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(value)
-            else:
-                group["lr"] = value
+            _set_lr(group, value)
+        self._tell_wrappers()
+
+    def _tell_wrappers(self) -> None:
+        """Set the rates in copies of the groups, too, which a wrapper may step by, as ZeroRedundancyOptimizer does."""
+        groups = self.optimizer.param_groups
+        for part in _unwrap.parts(self._whole):
+            copies = _unwrap.own_groups(part)
+            for group, other in zip(groups, copies, strict=True) if len(copies) == len(groups) else ():
+                if other is not group and other.get("lr") is not group["lr"]:
+                    _set_lr(other, float(group["lr"]))
 
     def _total(self) -> float:
         return self._earlier + max(time.perf_counter() - self._start, 1e-9)
@@ -288,6 +297,13 @@ class CurvatureLR(LRScheduler):
         self._rate = rate if math.isfinite(rate) else self._rate
         self._measurements += 1
         self._products += hessian.products
+
+
+def _set_lr(group: dict[str, Any], value: float) -> None:
+    if isinstance(group.get("lr"), Tensor):
+        group["lr"].fill_(value)
+    else:
+        group["lr"] = value
 
 
 def _shares(base_lrs: Sequence[float | Tensor]) -> list[float]:

@@ -21,6 +21,7 @@ from torchpace.control._ring import Ring
 from torchpace.control._scaled import Scaled
 from torchpace.control._snapshot import several, several_schedulers
 from torchpace.control._state import State
+from torchpace.control._stepping import Stepping
 from torchpace.optim import _unwrap
 
 Closure = Callable[[], Any]
@@ -71,7 +72,7 @@ class DivergenceGuard:
     Args:
         optimizer: an optimizer of torch's or ours, all but LBFGS, which evaluates by itself; as accelerate or Fabric
             prepared it, within a wrapper, or several in one, with all that is in it. A `GradScaler` that it brings
-            is seen to without `scaler`.
+            is seen to without `scaler`. One whose step demands a closure (a SAM) gets it, with the gradients there.
         model: the module, or several, whose buffers and modes an evaluation may change (default: None).
         scheduler: a scheduler, or several, to be taken back too where hooks step them, and under ``on="loss"``
             (default: None). Stepping them is left to the caller.
@@ -93,7 +94,7 @@ class DivergenceGuard:
             several (default: none).
 
     Raises:
-        TypeError: an argument is of a wrong type, or the optimizer's step needs a closure.
+        TypeError: an argument is of a wrong type, or the optimizer's step demands a closure and there is a scaler.
         ValueError: an argument is out of its range.
 
     Attributes:
@@ -160,10 +161,6 @@ class DivergenceGuard:
             raise TypeError(f"optimizer is of type {type(optimizer).__name__}, expected an Optimizer")
         if _unwrap.within(optimizer, torch.optim.LBFGS):
             raise TypeError("optimizer is an LBFGS, which evaluates by itself: expected one that steps on gradients")
-        if not _unwrap.step_takes(optimizer):
-            raise TypeError(
-                f"optimizer is a {type(optimizer).__name__}, whose step needs a closure: expected one without"
-            )
         if on not in ("gradient", "loss"):
             raise ValueError(f"on is {on!r}, expected 'gradient' or 'loss'")
         looks_ahead = on == "gradient"
@@ -185,6 +182,7 @@ class DivergenceGuard:
         scaler = scaler if known is None else known
         self.scaler: GradScaler | None = scaler if scaler is not None and scaler.is_enabled() else None
         self.judge: Judge = Judge(ratio, window, self._rise)
+        self.stepping: Stepping = Stepping(optimizer, scaled=self.scaler is not None)
         self.scaled: Scaled = Scaled(optimizer)
         self.lr_factor, self.recovering = 1.0, False
         self.calm_steps = self.steps = self.evaluations = self.rejections = 0
@@ -282,14 +280,22 @@ class DivergenceGuard:
             if stage.name == "READY":
                 self.scaler.unscale_(self._target)
 
-    def optimizer_step(self) -> None:
-        """A step of the optimizer at the lowered learning rates."""
+    def optimizer_step(self, closure: Closure, undo: Callable[[], object]) -> None:
+        """A step of the optimizer at the lowered learning rates.
+
+        Args:
+            closure: for a step that demands one.
+            undo: puts all back to before it, where the first step fails for want of a closure.
+        """
+        self.stepping.step(self._scaled_step, lambda: self.evaluate(closure)[0], undo)
+
+    def _scaled_step(self, *closure: Closure) -> None:
         try:
             self.scaled.start(self.lr_factor)
             if self.scaler is None or not self._steps_scaler:
-                self.optimizer.step()
+                self.optimizer.step(*closure)
             else:
-                self.scaler.step(self.optimizer)
+                self.scaler.step(self.optimizer, *closure)
         finally:
             self.scaled.stop()
 

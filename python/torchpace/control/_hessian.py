@@ -122,7 +122,15 @@ class Hessian:
                 check_shows_all(value.grad_fn)
             # With an outer gradient that itself has a graph, torch marks all that cannot be differentiated twice.
             outer = torch.ones_like(value, requires_grad=twice)
-            gradient = torch.autograd.grad(value, self._params, outer, create_graph=twice, allow_unused=True)
+            try:
+                gradient = torch.autograd.grad(value, self._params, outer, create_graph=twice, allow_unused=True)
+            except RuntimeError as error:
+                if "fabric.backward" in str(error):
+                    raise RuntimeError(
+                        "the loss calls a model that Fabric prepared for mixed precision, which can be differentiated "
+                        "by fabric.backward alone: expected the module within it, model.module, under fabric.autocast()"
+                    ) from error
+                raise
         if any(param.grad is not None for param in self._params):
             raise RuntimeError("the loss, or a function in it, calls backward, which hides what it adds to gradients")
         if all(one is None for one in gradient):

@@ -66,8 +66,16 @@ class Lookahead:
     def _step(self, closure: Closure) -> Any:
         guard = self._guard
         loss, before = self._evaluate(closure)
+        self._evaluated.take()
+        aside = _gradients.Aside(self._gradients.params, copied=guard.stepping.demands)
+
+        def undo() -> None:
+            self._weights.restore()
+            self._evaluated.restore()
+            aside.copy()
+
         if guard.scaler is not None and not _is_judged(before):
-            guard.optimizer_step()  # which the scaler skips; and it lowers its scale
+            guard.optimizer_step(closure, undo)  # which the scaler skips; and it lowers its scale
             guard.update()
             guard.note("skipped", None, before.loss)
             return loss
@@ -77,14 +85,14 @@ class Lookahead:
                 f"the loss is {before.loss} and the gradient norm {before.norm} before the step, expected finite "
                 "numbers: no learning rate helps here; everything is as before the step"
             )
-        self._evaluated.take()
-        aside = _gradients.Aside(self._gradients.params)
         for attempt in range(guard.max_retries + 1):
             if attempt > 0:
                 self._weights.restore()
                 self._evaluated.restore()
-            guard.optimizer_step()
+                aside.put_back()
+            guard.optimizer_step(closure, undo)
             self._stepped.take()
+            after_step = _gradients.Aside(self._gradients.params)
             # The same function as before the step: the same random numbers, buffers, and gradients to add to.
             self._start.restore()
             self._gradients.set_gradient_copies()
@@ -94,7 +102,7 @@ class Lookahead:
                 after = Point(after.loss)  # the scale may be too large for it, which the next step will find
             fault = guard.judge.step(before, after, aside.points_against, attempt > 0)
             self._stepped.restore()
-            aside.put_back()
+            after_step.put_back()
             if fault is None:
                 guard.judge.accept(before)
                 guard.update()

@@ -17,9 +17,11 @@ from torchpace.control._batches import Batches
 from torchpace.control._numbers import real, whole
 from torchpace.control._range_result import RangeTest, smooth
 from torchpace.control._snapshot import Snapshot
+from torchpace.control._stepping import Stepping
 from torchpace.optim import _unwrap
 
 Loss = Callable[[Any, Any], Any]
+Backward = Callable[[Tensor], object]
 
 
 def lr_range_test(
@@ -37,6 +39,7 @@ def lr_range_test(
     repeats: int = 1,
     seed: int = 0,
     progress: bool = True,
+    backward: Backward | None = None,
 ) -> RangeTest:
     r"""Train at learning rates that rise from step to step, see where the loss falls and where it rises, undo it all.
 
@@ -49,14 +52,17 @@ def lr_range_test(
 
     Afterwards, and also if it is interrupted or fails, everything is as it was, to the bit: model, buffers and modes,
     gradients, the optimizer with all that it wraps, global random numbers, and a loader with the loaders, samplers,
-    counts of epochs and generators in it, whatever class it is of. Of a dataset it is what its attributes are; what
-    they hold inside and changes when it is read, such as a list, stays changed.
+    counts of epochs and generators in it, whatever class it is of, and with what its classes and functions keep in
+    variables of their own and of their modules. Of a dataset it is what its attributes are; what they hold inside and
+    changes when it is read, such as a list, stays changed. So does what installed packages keep in variables of
+    modules, and what other processes and threads or extension modules do.
 
     Args:
         model: the module to train, in the mode (train or eval) that it is in.
         optimizer: any optimizer of torch's or ours over its parameters, also as accelerate or Fabric prepared it,
             within a wrapper, or several in one. The rate is that of the group with the largest ``lr``; the others keep
-            their proportions.
+            their proportions. One whose step demands a closure (a SAM) gets it, with the gradients there; LBFGS, which
+            evaluates by itself, without.
         loss: called as ``loss(model, batch)``, returns the loss, one number, to call ``backward()`` on.
         data: a DataLoader, prepared by a trainer or not, a list of batches, or another iterable that begins anew each
             time; gone through as often as needed.
@@ -70,15 +76,19 @@ def lr_range_test(
             1 (default: 1).
         seed: of the random numbers of the first sweep, at least 0; the next have the next (default: 0).
         progress: show a bar, if tqdm is installed (default: True).
+        backward: called with the loss in the place of its own ``backward()``: what a trainer has for it, such as
+            ``fabric.backward`` under mixed precision (default: None, ``loss.backward()``, scaled if the optimizer
+            brings a GradScaler).
 
     Returns:
         A `RangeTest`.
 
     Raises:
-        TypeError: an argument is of a wrong type, or `data` can be gone through only once.
+        TypeError: an argument is of a wrong type, or `data` can be gone through only once, or draws from an iterator
+            that it holds and that cannot be put back, such as that of a loader which never ends.
         ValueError: an argument is out of its range, the optimizer has none of the model's parameters, `data` has no
             batches, or a sweep's first loss is not finite.
-        RuntimeError: the loss depends on none of the optimizer's parameters.
+        RuntimeError: the loss depends on none of the optimizer's parameters, or asks for another `backward`.
 
     Paper:
         Smith, Cyclical learning rates for training neural networks, 2017.
@@ -100,7 +110,7 @@ def lr_range_test(
         >>> x.tolist(), optimizer.param_groups[0]["lr"]
         ([1.0, 1.0], 0.001)
     """
-    _check_types(model, optimizer, loss)
+    _check_types(model, optimizer, loss, backward)
     low = real("low", low, lambda x: math.isfinite(x) and x > 0, "a finite number > 0")
     high = real("high", high, lambda x: math.isfinite(x) and x > low, f"a finite number > low ({low})")
     steps, repeats = whole("steps", steps, 2, "at least 2"), whole("repeats", repeats, 1, "at least 1")
@@ -112,6 +122,7 @@ def lr_range_test(
     batches = Batches(data)
     lrs = [_rate(low, high, step / (steps - 1), mode) for step in range(steps)]
     rates = _Rates(optimizer)
+    training = _Training(model, optimizer, loss, backward)
     losses: list[list[float]] = []
     snapshot = Snapshot(model, optimizer).take()
     with ExitStack() as stack:
@@ -119,30 +130,33 @@ def lr_range_test(
         stack.enter_context(batches.kept())
         bar = stack.enter_context(Bar(steps * repeats if progress else None))
         for repeat in range(repeats):
-            if repeat > 0:
+
+            def begin(number: int = seed + repeat) -> None:
                 snapshot.restore()
-            snapshot.seed_random(seed + repeat)
+                snapshot.seed_random(number)
+                rates.set(lrs[0])
+
+            begin()
             with closing(batches.of_repeat(seed, repeat)) as drawn:
-                losses.append(_sweep(model, optimizer, loss, drawn, lrs, rates, smoothing, stop_ratio, bar))
+                losses.append(_sweep(training, drawn, lrs, rates, smoothing, stop_ratio, bar, begin))
     return RangeTest(lrs, losses, [smooth(found, smoothing) for found in losses])
 
 
 def _sweep(
-    model: Module,
-    optimizer: Optimizer,
-    loss: Loss,
+    training: _Training,
     batches: Iterator[Any],
     lrs: list[float],
     rates: _Rates,
     smoothing: float,
     stop_ratio: float,
     bar: Bar,
+    begin: Callable[[], None],
 ) -> list[float]:
     """The losses up to where the sweep stops."""
     losses: list[float] = []
     for lr in lrs:
         rates.set(lr)
-        number = _step(model, optimizer, loss, next(batches))
+        number = training.step(next(batches), begin)
         if not math.isfinite(number):
             if not losses:
                 raise ValueError(f"the first loss is {number}, expected a finite number")
@@ -159,34 +173,60 @@ class _NotFiniteError(Exception):
     """A loss is not finite, so no step is made."""
 
 
-def _step(model: Module, optimizer: Optimizer, loss: Loss, batch: Any) -> float:
-    """A step; the loss before it."""
-    values: list[float] = []
-    scaler, _ = _unwrap.scaling(optimizer)
+class _Training:
+    """Steps on batches."""
 
-    def closure() -> Any:
-        optimizer.zero_grad()
-        value = loss(model, batch)
+    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss, backward: Backward | None) -> None:
+        self._model, self._optimizer, self._loss = model, optimizer, loss
+        self._backward = backward or self._own_backward
+        self._stepping = Stepping(optimizer, scaled=_unwrap.scaling(optimizer)[0] is not None)
+        self._evaluates_itself = bool(_unwrap.within(optimizer, torch.optim.LBFGS))
+
+    def step(self, batch: Any, begin: Callable[[], None]) -> float:
+        """A step, which begins anew where the first one fails for want of a closure; the loss before it."""
+        values: list[float] = []
+
+        def closure() -> Tensor:
+            self._optimizer.zero_grad()
+            value = self._evaluate(batch)
+            values.append(value.item())
+            if not math.isfinite(values[0]):
+                raise _NotFiniteError
+            self._backward(value)
+            if all(param.grad is None for param in _unwrap.params(self._optimizer)):
+                raise RuntimeError("the loss depends on none of the optimizer's parameters")
+            return value
+
+        def again() -> None:
+            begin()
+            values.clear()
+            closure()
+
+        step: Callable[..., Any] = self._optimizer.step
+        with suppress(_NotFiniteError), torch.enable_grad():
+            if self._evaluates_itself:
+                step(closure)
+            else:
+                closure()
+                self._stepping.step(step, closure, again)
+        return values[0]
+
+    def _evaluate(self, batch: Any) -> Tensor:
+        value = self._loss(self._model, batch)
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(f"loss returned {what}, expected a tensor of one number")
-        values.append(value.item())
-        if not math.isfinite(values[0]):
-            raise _NotFiniteError
-        scaled: Any = value if scaler is None else scaler.scale(value)
-        scaled.backward()
-        if all(param.grad is None for param in _unwrap.params(optimizer)):
-            raise RuntimeError("the loss depends on none of the optimizer's parameters")
         return value
 
-    step: Callable[..., Any] = optimizer.step
-    with suppress(_NotFiniteError), torch.enable_grad():
-        if scaler is None and _unwrap.step_takes(optimizer, None):
-            step(closure)
-        else:
-            closure()
-            step()
-    return values[0]
+    def _own_backward(self, loss: Tensor) -> None:
+        scaler, _ = _unwrap.scaling(self._optimizer)
+        scaled: Any = loss if scaler is None else scaler.scale(loss)
+        try:
+            scaled.backward()
+        except RuntimeError as error:
+            if "fabric.backward" in str(error):
+                raise RuntimeError(f"{error} Expected backward=fabric.backward in lr_range_test.") from error
+            raise
 
 
 def _rate(low: float, high: float, share: float, mode: str) -> float:
@@ -222,12 +262,14 @@ class _Rates:
                 group["lr"] = lr * share
 
 
-def _check_types(model: Any, optimizer: Any, loss: Any) -> None:
+def _check_types(model: Any, optimizer: Any, loss: Any, backward: Any) -> None:
     if not isinstance(model, Module):
         raise TypeError(f"model is of type {type(model).__name__}, expected Module")
     if not _unwrap.is_optimizer(optimizer):
         raise TypeError(f"optimizer is of type {type(optimizer).__name__}, expected Optimizer")
     if not callable(loss):
         raise TypeError(f"loss is of type {type(loss).__name__}, expected a function of the model and a batch")
+    if backward is not None and not callable(backward):
+        raise TypeError(f"backward is of type {type(backward).__name__}, expected a function of the loss")
     if {id(param) for param in model.parameters()}.isdisjoint(map(id, _unwrap.params(optimizer))):
         raise ValueError("optimizer has none of the parameters of model, expected at least one")

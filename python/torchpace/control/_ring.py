@@ -45,7 +45,9 @@ class Ring:
                 fault = None
             else:
                 loss, number = found
-        guard.optimizer_step()
+        if not guard.stepping.is_known:
+            self._present.take()
+        guard.optimizer_step(closure, self._present.restore)
         guard.judge.accept(Point(number))
         guard.update()
         self._since += 1

@@ -94,7 +94,8 @@ def sharpness(
     Args:
         loss: ``loss()``, or ``loss(batch)`` where there is ``data``; a tensor of one real element that depends on the
             parameters and is finite. It must not call ``backward`` itself, nor use functions that do so in the backward
-            pass, such as `torch.utils.checkpoint` with ``use_reentrant=True``: they hide parameters.
+            pass, such as `torch.utils.checkpoint` with ``use_reentrant=True``: they hide parameters. Of what Fabric
+            prepared for mixed precision it calls ``model.module``, under ``fabric.autocast()``.
         params: the parameters, as an optimizer takes them, with names or in groups too; or a module, whose parameters
             they are and which then is the ``model`` too. Those that do not require a gradient are held fixed, as are
             those that the optimizer has not stepped on; ones that the loss does not use have curvature 0.
@@ -125,8 +126,8 @@ def sharpness(
     Raises:
         ValueError: an argument is out of its range, a parameter is given twice or is not the optimizer's, or none has
             an element; the loss is not one real number.
-        TypeError: ``loss`` does not return a tensor, ``params`` is one tensor or holds something else, an argument is
-            of a wrong type, or the optimizer is none that is known.
+        TypeError: ``loss`` does not return a tensor, ``params`` is one tensor or holds something else, ``data`` draws
+            from an iterator that it holds, an argument is of a wrong type, or the optimizer is none that is known.
         RuntimeError: the loss depends on no parameter or hides some in a function that calls ``backward``, it or a
             product is not finite, the optimizer has no state yet, or what torch raises in the loss and its derivatives.
 

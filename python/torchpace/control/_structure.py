@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -71,19 +71,28 @@ class Structure:
             self.tensors.append(value)
         elif not self.is_new(value):
             return
-        elif isinstance(value, dict):
-            self.entries(value)
-            self.tensors += [key for key in value if isinstance(key, Tensor)]
-            self._at_once(value.values(), objects)
-        elif isinstance(value, (tuple, frozenset)):
-            self._at_once(value, objects)
-        elif isinstance(value, (list, deque)):
-            self._undo.append(partial(_refill_list, value, list(value)))
-            self._at_once(value, objects)
-        elif isinstance(value, set):
-            self._undo.append(partial(_refill_set, value, frozenset(value)))
+        elif isinstance(value, (dict, tuple, frozenset, list, deque, set)):
+            self.shallow(value)
+            self.contents(value, objects)
+            if isinstance(value, dict):
+                self.tensors += [key for key in value if isinstance(key, Tensor)]
+                self._at_once(value.values(), objects)
+            elif not isinstance(value, set):
+                self._at_once(items_of(value), objects)
         else:
             self._visit_object(value, objects)
+
+    def shallow(self, value: Any) -> None:
+        """Note down which objects a container holds, without a look into them."""
+        if isinstance(value, dict):
+            self.entries(value)
+        elif isinstance(value, (list, deque)):
+            self._undo.append(partial(_refill_list, value, list(items_of(value))))
+        elif isinstance(value, set):
+            self._undo.append(partial(_refill_set, value, frozenset(value)))
+
+    def contents(self, value: Any, objects: int) -> None:
+        """Note down what a container is besides what it holds: nothing here."""
 
     def _at_once(self, container: Iterable[Any], objects: int) -> None:
         self._ahead.extendleft((item, objects) for item in container if type(item) not in _PLAIN)
@@ -146,9 +155,16 @@ def _refill_attributes(entries: dict[str, Any], saved: dict[str, Any]) -> None:
 
 
 def _refill_list(value: Any, items: list[Any]) -> None:
-    if len(value) != len(items) or any(new is not old for new, old in zip(value, items, strict=True)):
+    if len(value) != len(items) or any(new is not old for new, old in zip(items_of(value), items, strict=True)):
         value.clear()
         value.extend(items)
+
+
+def items_of(value: Any) -> Iterator[Any]:
+    """The items of a container; it may be of a class whose own `__iter__` does something else."""
+    base: Any = next(kind for kind in (list, deque, tuple, frozenset) if isinstance(value, kind))
+    items: Iterator[Any] = base.__iter__(value)
+    return items
 
 
 def _refill_set(value: set[Any], members: frozenset[Any]) -> None:

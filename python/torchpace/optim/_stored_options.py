@@ -13,24 +13,38 @@ from torch.optim import Optimizer
 from torchpace import _native
 
 
-def plain(place: str, default: Any, value: Any) -> Any:
+def flags(optimizer: Optimizer) -> dict[str, bool]:
+    """The options that the optimizer's constructor has, and whether each is a flag."""
+    return {
+        name: isinstance(one.default, bool) for name, one in inspect.signature(_own_class(optimizer)).parameters.items()
+    }
+
+
+def plain(place: str, is_flag: bool | None, value: Any) -> Any:
     """An option as JSON has it; numbers that JSON lacks as strings.
+
+    Args:
+        place: of the option, for errors.
+        is_flag: whether it is True or False; None where that is not known.
+        value: what it is.
 
     Raises:
         TypeError: it is neither None, a number, a flag, a word nor a list of those.
     """
+    if is_flag:
+        return _truth(place, value)
     if value is None or isinstance(value, str):
         return value
     found = _number(value)
     if found is None and isinstance(value, (list, tuple)):
-        return [plain(place, None, item) for item in value]
+        return [plain(place, is_flag, item) for item in value]
     if found is None and hasattr(value, "tolist") and hasattr(value, "shape") and len(value.shape) > 0:
-        return plain(place, None, value.tolist())
+        return plain(place, is_flag, value.tolist())
     if found is None:
         kind = type(value).__qualname__
         raise TypeError(f"{place} is of type {kind}, expected None, a number, a flag, a word or a list")
-    if isinstance(default, bool):
-        return bool(found)  # a step asks no more than whether it is true
+    if isinstance(found, bool) and is_flag is False:
+        return int(found)
     return found if isinstance(found, int) or math.isfinite(found) else repr(found)
 
 
@@ -41,27 +55,41 @@ def number_of(value: Any) -> Any:
     return float(value) if value in ("inf", "-inf", "nan") else value
 
 
-def like(place: str, old: Any, value: Any) -> Any:
-    """A value of the type that the option has; None is for `check_ranges` to judge.
+def like(place: str, is_flag: bool | None, old: Any, value: Any) -> Any:
+    """A value of JSON's, of the type that the option has; None is for `check_ranges` to judge.
 
     Raises:
         ValueError: it is of another type.
     """
-    if value is None:
-        return None
-    if isinstance(old, bool):
+    if value is None or isinstance(old, str):
+        return value
+    value, number = number_of(value), _number(old)
+    if is_flag or (is_flag is None and isinstance(number, bool)):
         if not isinstance(value, bool):
             raise ValueError(f"{place} is {value!r}, expected a flag")
         return value
-    if _number(old) is not None:
+    if number is not None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{place} is {value!r}, expected a number")
         return torch.full_like(old, value) if isinstance(old, Tensor) else value
-    if isinstance(old, tuple) or hasattr(old, "shape"):
+    if hasattr(old, "tolist") and hasattr(old, "shape"):
+        return _array_like(place, old, value)
+    if isinstance(old, tuple):
         if not isinstance(value, list) or len(value) != len(old):
             raise ValueError(f"{place} is {value!r}, expected a list of {len(old)}")
-        return tuple(like(place, before, item) for before, item in zip(old, value, strict=True))
+        return tuple(like(place, is_flag, before, item) for before, item in zip(old, value, strict=True))
     return value
+
+
+def _array_like(place: str, old: Any, value: Any) -> Any:
+    """A tensor or an array of NumPy's with other numbers."""
+    try:
+        found = torch.tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.shape != tuple(old.shape):
+        raise ValueError(f"{place} is {value!r}, expected numbers of shape {list(old.shape)}")
+    return found.to(old) if isinstance(old, Tensor) else found.numpy().astype(old.dtype)
 
 
 def check_ranges(place: str, optimizer: Optimizer, options: dict[str, Any]) -> None:
@@ -70,13 +98,24 @@ def check_ranges(place: str, optimizer: Optimizer, options: dict[str, Any]) -> N
     Raises:
         ValueError: it does not.
     """
-    own = next(base for base in type(optimizer).__mro__ if base.__module__.startswith("torchpace.optim."))
+    own = _own_class(optimizer)
     taken = inspect.signature(own).parameters
     known = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     try:
         own([torch.empty(0)], **{name: value for name, value in known.items() if name in taken})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from error
+
+
+def _own_class(optimizer: Optimizer) -> Any:
+    return next(base for base in type(optimizer).__mro__ if base.__module__.startswith("torchpace.optim."))
+
+
+def _truth(place: str, value: Any) -> bool:
+    try:
+        return bool(value)  # a step asks no more than whether it is true
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{place} is of type {type(value).__qualname__}, expected a flag") from error
 
 
 def _number(value: Any) -> float | None:

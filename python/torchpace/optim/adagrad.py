@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from torchpace.optim import _plain
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
 
@@ -89,7 +90,7 @@ class Adagrad(Fused, torch.optim.Adagrad):
         mean: bool = False,
         eps_inside: bool = False,
     ) -> None:
-        self._construct(locals())
+        _plain.construct(self._construct, locals())
 
     def _new_slot(self, name: str, param: Tensor) -> Tensor:
         initial = self.defaults["initial_accumulator_value"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from torchpace.optim import _plain
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
 
@@ -94,4 +95,4 @@ class Adam(Fused, torch.optim.Adam):
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
     ) -> None:
-        self._construct(locals())
+        _plain.construct(self._construct, locals())

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from torchpace.optim import _plain
 from torchpace.optim._clip import Nonfinite
 from torchpace.optim.adam import Adam
 
@@ -82,4 +83,4 @@ class AdamW(Adam, torch.optim.AdamW):
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
     ) -> None:
-        self._construct(locals())
+        _plain.construct(self._construct, locals())

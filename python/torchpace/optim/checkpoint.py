@@ -57,7 +57,7 @@ def save(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
         >>> again.param_groups[0]["lr"]
         0.001
     """
-    own, path = _own(optimizer), os.fsdecode(path)
+    own, path = _own(optimizer), _file(path)
     safetensors = _safetensors()
     from safetensors import SafetensorError
 
@@ -91,7 +91,7 @@ def load(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
         OSError: the file cannot be read.
         ImportError: safetensors is missing.
     """
-    own, path = _own(optimizer), os.fsdecode(path)
+    own, path = _own(optimizer), _file(path)
     metadata, tensors = _read(path)
     for key, expected in {**_FORMAT, "rule": own._rule}.items():
         if metadata.get(key) != expected:
@@ -101,7 +101,7 @@ def load(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
     for key, tensor in tensors.items():
         param, _, entry = key.rpartition(".")
         entries.setdefault(param, {})[entry] = tensor
-    state_dict = own.state_dict()
+    state_dict, flags = own.state_dict(), _stored_options.flags(own)
     state: dict[int, dict[str, Tensor]] = {}
     known = set()
     for index, (group, old, new) in enumerate(zip(own.param_groups, state_dict["param_groups"], groups, strict=True)):
@@ -116,9 +116,11 @@ def load(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
                 state[place] = {
                     entry: _whole(f"{path}: {key}.{entry}", entry, value, param) for entry, value in found.items()
                 }
-        new = {name: _stored_options.number_of(value) for name, value in new.items()}
-        read = {name: _stored_options.like(f"{at}: {name}", old.get(name), value) for name, value in new.items()}
-        _stored_options.check_ranges(at, own, new)
+        read = {
+            name: _stored_options.like(f"{at}: {name}", flags.get(name), old.get(name), value)
+            for name, value in new.items()
+        }
+        _stored_options.check_ranges(at, own, {name: _stored_options.number_of(value) for name, value in new.items()})
         old.update(read)
     if entries:
         raise ValueError(f"{path}: there is state of {sorted(entries)}, expected that of parameters in its groups")
@@ -149,6 +151,16 @@ def _safetensors() -> Any:
             raise
         raise ImportError("a checkpoint needs safetensors: pip install 'torchpace[checkpoint]'") from error
     return safetensors.torch
+
+
+def _file(path: Any) -> str:
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"path is of type {type(path).__name__}, expected that of a file") from None
+    if not name:
+        raise FileNotFoundError("path is empty, expected that of a file")
+    return name
 
 
 def _check_file(path: str) -> None:
@@ -191,10 +203,13 @@ def _read_groups(path: str, metadata: dict[str, str], count: int) -> list[dict[s
 
 def _groups(optimizer: Fused) -> list[dict[str, Any]]:
     """The groups as the file has them."""
-    keys, groups = _keys(optimizer), []
+    keys, groups, flags = _keys(optimizer), [], _stored_options.flags(optimizer)
     for index, group in enumerate(optimizer.param_groups):
+        for name in group:
+            if not isinstance(name, str):
+                raise TypeError(f"param_groups[{index}] has an option {name!r}, expected a word")
         options = {
-            name: _stored_options.plain(f"param_groups[{index}][{name!r}]", optimizer.defaults.get(name), value)
+            name: _stored_options.plain(f"param_groups[{index}][{name!r}]", flags.get(name), value)
             for name, value in group.items()
             if name not in _NOT_WRITTEN
         }

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from torchpace.optim import _plain
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
 
@@ -98,4 +99,4 @@ class RMSprop(Fused, torch.optim.RMSprop):
         nonfinite_norm: Nonfinite = "propagate",
         eps_inside: bool = False,
     ) -> None:
-        self._construct(locals())
+        _plain.construct(self._construct, locals())

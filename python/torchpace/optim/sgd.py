@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from torchpace.optim import _plain
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
 
@@ -96,7 +97,7 @@ class SGD(Fused, torch.optim.SGD):
         nonfinite_norm: Nonfinite = "propagate",
         averaged: bool = False,
     ) -> None:
-        self._construct(locals())
+        _plain.construct(self._construct, locals())
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)

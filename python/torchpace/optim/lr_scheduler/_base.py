@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import wraps
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from torchpace._native import Formula, advance
+from torchpace.optim.lr_scheduler._numbers import plain
 from torchpace.optim.lr_scheduler._resume import copied, making, taking_over
 from torchpace.optim.lr_scheduler._state import all_or_nothing, check
 
@@ -86,7 +88,7 @@ class LRScheduler(lr_scheduler.LRScheduler):
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls) or not issubclass(cls.__mro__[1], LRScheduler) or cls.__mro__[1] is LRScheduler:
             made: Any = cls  # whose constructor keeps its type
-            made.__init__ = _seen(cls.__init__)
+            made.__init__ = _seen(cls.__init__, cls.__module__.startswith("torchpace."))
         for base in cls.__mro__:
             if "_formula" in vars(base):
                 break
@@ -155,8 +157,19 @@ class LRScheduler(lr_scheduler.LRScheduler):
             if "initial_lr" not in group:
                 group["initial_lr"] = self._first_lr(group, groups[last])
             # Never in place: a state_dict that was handed out holds the same list.
-            self.base_lrs = [*self.base_lrs, copied(group["initial_lr"])]
+            self.base_lrs = [*self.base_lrs, self._base(group, last, groups[last])]
             self._adopt_group(group, last, share)
+
+    def _base(self, group: dict[str, Any], last: int, other: dict[str, Any]) -> Any:
+        """A late group's, in its proportion to the one at `last`.
+
+        Another scheduler, such as OneCycleLR, may have set `initial_lr` since this one was made.
+        """
+        first = group["initial_lr"]
+        if bool(self.base_lrs[last] == other["initial_lr"]):
+            return copied(first)
+        share = proportion(first, other["initial_lr"])
+        return copied(first) if share is None else shared(self.base_lrs[last], share)
 
     def _share(self, group: dict[str, Any], other: dict[str, Any]) -> Any:
         """The proportion of a late group to another: of what it says to begin with, else of its learning rate."""
@@ -214,11 +227,15 @@ def shared(value: Any, share: Any) -> Any:
     return product.item() if isinstance(product, Tensor) and not isinstance(share, Tensor) else product
 
 
-def _seen(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor, of which is known when it begins and ends."""
+def _seen(init: Callable[..., None], is_ours: bool) -> Callable[..., None]:
+    """A constructor, of which is known when it begins and ends; ours takes numbers of any type."""
+    names = list(inspect.signature(init).parameters)[1:] if is_ours else []
 
     @wraps(init)
     def seen(self: Any, *args: Any, **kwargs: Any) -> None:
+        if is_ours:
+            args = (*(plain(name, value) for name, value in zip(names, args, strict=False)), *args[len(names) :])
+            kwargs = {name: plain(name, value) for name, value in kwargs.items()}
         with making(self, (*args, *kwargs.values())):
             init(self, *args, **kwargs)
 

@@ -61,6 +61,8 @@ class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
         Raises:
             TypeError, ValueError: ``metrics`` is no number.
         """
+        if type(metrics) is not float:
+            metrics = _metric(metrics)
         if epoch is not None or not observe(self, metrics):
             lr_scheduler.ReduceLROnPlateau.step(self, metrics, epoch)
 
@@ -71,3 +73,15 @@ class ReduceLROnPlateau(LRScheduler, lr_scheduler.ReduceLROnPlateau):
             late = [shared(least, proportion(group["lr"], last)) for group in groups[known:]]
             self.min_lrs = [*self.min_lrs, *map(float, late)]
         super()._reduce_lr(epoch)
+
+
+def _metric(value: Any) -> float:
+    """The number that `float` makes of it.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as that, with the argument's name.
+    """
+    try:
+        return float(value.item() if getattr(value, "size", 0) == 1 else value)  # of an array; a tensor's is a method
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise type(error)(f"metrics is {value!r}, expected a number: {error}") from error

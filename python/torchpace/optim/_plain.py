@@ -1,0 +1,76 @@
+"""The arguments of constructors: numbers of any type where torch asks for Python's, and named where they are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from torchpace import _native
+
+_NUMBERS = ("lr", "lr_decay", "momentum", "alpha", "eps", "weight_decay", "initial_accumulator_value")
+
+
+def construct(construct: Callable[[dict[str, Any]], None], arguments: dict[str, Any]) -> None:
+    """Call what constructs an optimizer of a constructor's arguments.
+
+    Raises:
+        TypeError, ValueError, RuntimeError, LookupError: as it does; where it stumbles over what is no number, with the
+            argument's name before its words.
+    """
+    try:
+        construct(_converted(arguments))
+    except (TypeError, ValueError, RuntimeError, LookupError) as error:
+        name, expected = _culprit(arguments)
+        if name is None or re.search(rf"\b{name}\b", str(error)):
+            raise
+        raise type(error)(f"{name} is {_shown(arguments[name])}, expected {expected}: {error}") from error
+
+
+def _converted(arguments: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    betas, initial = arguments.get("betas"), arguments.get("initial_accumulator_value")
+    if isinstance(betas, (tuple, list)) and len(betas) == 2 and not any(isinstance(one, Tensor) for one in betas):
+        pair = [_number(one) for one in betas]
+        if None not in pair and not all(type(one) is float for one in betas):
+            changed["betas"] = tuple(pair)
+    if type(initial) not in (int, float) and not isinstance(initial, Tensor):
+        value = _number(initial)
+        if value is not None:
+            changed["initial_accumulator_value"] = value
+    return {**arguments, **changed}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return _native.number("value", value)
+    except (TypeError, OverflowError):
+        return None
+
+
+def _culprit(arguments: dict[str, Any]) -> tuple[str | None, str]:
+    """The first argument that cannot be compared with a number, as torch compares it, and what it should be."""
+    params = arguments["params"]
+    if not hasattr(params, "__iter__") and not hasattr(params, "__getitem__"):
+        return "params", "parameters, named parameters or groups"
+    for name in _NUMBERS:
+        if not _compares(lambda name=name: arguments.get(name, 0.0)):  # type: ignore[misc]
+            return name, "a number"
+    if not all(_compares(lambda at=at: arguments.get("betas", (0.0, 0.0))[at]) for at in (0, 1)):  # type: ignore[misc]
+        return "betas", "two numbers"
+    return None, ""
+
+
+def _compares(value: Callable[[], Any]) -> bool:
+    try:
+        bool(value() >= 0.0)
+    except (TypeError, ValueError, RuntimeError, LookupError):
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    is_long = hasattr(value, "shape") or isinstance(value, type)
+    return f"of type {type(value).__name__}" if is_long else repr(value)
