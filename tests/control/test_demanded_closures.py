@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from trainings import bits
-from wrappers import Delegate, Lookahead, Prepared, Several, Slotted
 
 import torchpace.optim
 from torchpace.control import DivergenceGuard, lr_range_test
+from trainings import bits
+from wrappers import Delegate, Lookahead, Prepared, Several, Slotted
 
 
 class Demanding(torch.optim.Optimizer):

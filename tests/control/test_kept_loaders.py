@@ -50,7 +50,7 @@ class CountsInItsClass:
 
 class Parent:
     epoch = 0
-    history = collections.deque(maxlen=3)
+    history = collections.deque(maxlen=3)  # noqa: RUF012 of the class
     _cycle = itertools.count(1)
 
 
@@ -348,7 +348,7 @@ def test_later_batches_are_those_without_it(name, how, tmp_path):
     found = []
     for between in (False, True):
         loader, run = made(name, tmp_path), Run()
-        calls = {"test": lambda: run.test(loader, repeats=2), "measure": lambda: run.measure(loader)}
+        calls = {"test": lambda: run.test(loader, repeats=2), "measure": lambda: run.measure(loader)}  # noqa: B023
         found.append(epochs_of(loader, calls[how] if between else lambda: None))
     assert found[0] == found[1]
     assert len({str(epoch) for epoch in found[0]}) == 3  # no epoch comes again
@@ -369,10 +369,10 @@ REFUSED = {
     "expression": lambda: (number for number in range(50)),
     "map": lambda: map(abs, range(50)),
     "zip": lambda: (number for number, _ in zip(range(50), range(50), strict=True)),
-    "enumerate": lambda: map(lambda pair: pair[0], enumerate(range(50))),
+    "enumerate": lambda: map(lambda pair: pair[0], enumerate(range(50))),  # noqa: C417 a map
     "cycle": lambda: itertools.cycle([1, 2, 3]),
     "chain": lambda: itertools.chain([1, 2], [3]),
-    "count of complex numbers": lambda: map(lambda one: int(one.real), itertools.count(1j)),
+    "count of complex numbers": lambda: map(lambda one: int(one.real), itertools.count(1j)),  # noqa: C417 a map
 }
 
 

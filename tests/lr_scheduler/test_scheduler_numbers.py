@@ -183,7 +183,7 @@ def test_a_metric_of_any_type(kind):
     assert (own.param_groups[0]["lr"], scheduler.best, type(scheduler.best)) == (0.025, 1.0, float)
     for bad in (None, 1j, "a", [1.0], torch.ones(2), np.ones(2), object()):
         plain = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer())
-        with pytest.raises(Exception, match=".") as theirs:
+        with pytest.raises(Exception, match=r".") as theirs:
             plain.step(bad)
         with pytest.raises(theirs.type, match=r"^metrics is .*, expected a number"):
             scheduler.step(bad)

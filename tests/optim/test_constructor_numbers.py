@@ -62,7 +62,7 @@ def stepped(name, **options):
 
 def errors_agree(name, option, value):
     """Ours is of torch's type, and has the name in its own text, which pytest's `match` would find in notes too."""
-    with pytest.raises(Exception, match=".") as theirs:
+    with pytest.raises(Exception, match=r".") as theirs:
         make(torch.optim, name, **{option: value})
     with pytest.raises(theirs.type) as ours:
         make(optim, name, **{option: value})
