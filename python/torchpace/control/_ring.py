@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from torchpace.control._events import DivergenceError
@@ -21,8 +22,10 @@ class Ring:
         self._guard, self._every = guard, every
         # Not gradients, which the closure makes anew, nor random numbers: the batches go on too.
         less: dict[str, Any] = {"generators": generators, "gradients": False, "random": False}
-        self._free = [Snapshot(modules, guard.optimizer, schedulers, guard.scaler or (), **less) for _ in range(ring)]
-        self._present = Snapshot(modules, guard.optimizer, schedulers, guard.scaler or (), generators=generators)
+        of = (modules, guard.optimizer, schedulers, guard.scaler or ())
+        self._free = [Snapshot(*of, **less) for _ in range(ring)]
+        self._new_present = functools.partial(Snapshot, *of, generators=generators)
+        self._present = self._new_present()
         self._taken: list[Snapshot] = []
         self._since = every
         self._returns = 0
@@ -45,9 +48,10 @@ class Ring:
                 fault = None
             else:
                 loss, number = found
+        before = self._new_present()  # whose memory only the first step needs
         if not guard.stepping.is_known:
-            self._present.take()
-        guard.optimizer_step(closure, self._present.restore)
+            before.take()
+        guard.optimizer_step(closure, before.restore)
         guard.judge.accept(Point(number))
         guard.update()
         self._since += 1

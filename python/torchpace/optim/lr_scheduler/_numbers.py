@@ -7,6 +7,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from torch import Tensor
+
 _WHOLE = (
     *("T_0", "T_max", "T_mult", "anneal_epochs", "cooldown", "epochs", "last_epoch", "patience"),
     *("step_size", "steps_per_epoch", "total_iters", "total_steps"),
@@ -50,6 +52,8 @@ def _number(value: Any) -> Any:
     if type(value) in (int, float, bool):
         return value
     if hasattr(value, "item"):
+        if not isinstance(value, Tensor) and getattr(value, "shape", ()) != ():
+            return None  # an array of one number, which NumPy no longer takes for that
         try:
             value = value.item()
         except (TypeError, ValueError, RuntimeError):
