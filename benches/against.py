@@ -1,6 +1,9 @@
 """What our steps are measured against: torch's arms, turns that all arms take, and ratios over the rounds."""
 
+import inspect
 import statistics
+
+import torch
 
 OPTIMIZERS = {
     "SGD momentum": ("SGD", {"momentum": 0.9}),
@@ -8,10 +11,14 @@ OPTIMIZERS = {
     "Adagrad": ("Adagrad", {}),
     "Adam": ("Adam", {}),
     "AdamW": ("AdamW", {}),
+    "Adadelta": ("Adadelta", {}),
+    "Adamax": ("Adamax", {}),
+    "RAdam": ("RAdam", {}),
+    "Rprop": ("Rprop", {}),
 }
 
 TORCHS = {
-    "default": {"foreach": False},  # not fused either, which RMSprop takes no argument for
+    "default": {"foreach": False},  # not fused either, which some take no argument for
     "foreach": {"foreach": True},
     "fused": {"fused": True},
 }
@@ -19,7 +26,8 @@ TORCHS = {
 
 def lacks(variant, optimizer):
     """Whether torch has no such arm of the optimizer."""
-    return (variant, optimizer) == ("fused", "RMSprop")
+    kind = getattr(torch.optim, optimizer.split()[0])
+    return variant == "fused" and "fused" not in inspect.signature(kind).parameters
 
 
 def turn(arms, count):

@@ -49,7 +49,17 @@ TASKS = {
 LOOPS = ["plain", "clip", "LambdaLR, EMA"]
 
 # So low that no arm's training becomes chaotic, and losses can be compared.
-RATES = {"SGD momentum": 1e-3, "RMSprop": 1e-5, "Adagrad": 1e-4, "Adam": 1e-4, "AdamW": 1e-4}
+RATES = {
+    "SGD momentum": 1e-3,
+    "RMSprop": 1e-5,
+    "Adagrad": 1e-4,
+    "Adam": 1e-4,
+    "AdamW": 1e-4,
+    "Adadelta": 1e-2,
+    "Adamax": 1e-4,
+    "RAdam": 1e-4,
+    "Rprop": 1e-6,
+}
 
 
 class Iteration(NamedTuple):

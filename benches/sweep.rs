@@ -22,15 +22,19 @@ struct Usual;
 impl Options for Usual {
     fn number(&self, name: &'static str) -> Result<f64, Error> {
         Ok(match name {
-            "momentum" | "alpha" => 0.9,
+            "momentum" | "alpha" | "rho" => 0.9,
             "weight_decay" => 0.01,
             "eps" => 1e-8,
             _ => 0.0,
         })
     }
 
-    fn pair(&self, _name: &'static str) -> Result<[f64; 2], Error> {
-        Ok([0.9, 0.999])
+    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
+        Ok(match name {
+            "etas" => [0.5, 1.2],
+            "step_sizes" => [1e-6, 50.0],
+            _ => [0.9, 0.999],
+        })
     }
 
     fn flag(&self, _name: &'static str) -> Result<bool, Error> {

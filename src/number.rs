@@ -22,6 +22,8 @@ pub trait Number:
     fn pow(self, exponent: Self) -> Self;
     /// `then` if `left == right`, else `otherwise`.
     fn if_equal(left: Self, right: Self, then: Self, otherwise: Self) -> Self;
+    /// `then` if `left < right`, else `otherwise`; NaN is below nothing, and nothing below NaN.
+    fn if_less(left: Self, right: Self, then: Self, otherwise: Self) -> Self;
 }
 
 macro_rules! float {
@@ -56,6 +58,11 @@ macro_rules! float {
             fn if_equal(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
                 if left == right { then } else { otherwise }
             }
+
+            #[inline(always)]
+            fn if_less(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
+                if left < right { then } else { otherwise }
+            }
         }
     };
 }
@@ -87,5 +94,15 @@ mod tests {
     fn if_equal_chooses() {
         assert_eq!(f64::if_equal(1.0, 1.0, 3.0, 4.0), 3.0);
         assert_eq!(f64::if_equal(1.0, 2.0, 3.0, 4.0), 4.0);
+    }
+
+    #[test]
+    fn if_less_chooses() {
+        for (left, right, less) in [(1.0, 2.0, true), (2.0, 2.0, false), (-0.0, 0.0, false), (3.0, 2.0, false)] {
+            assert_eq!(f32::if_less(left, right, 3.0, 4.0) == 3.0, less);
+        }
+        for (left, right) in [(f64::NAN, 1.0), (1.0, f64::NAN), (f64::NAN, f64::INFINITY)] {
+            assert_eq!(f64::if_less(left, right, 3.0, 4.0), 4.0);
+        }
     }
 }

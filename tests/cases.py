@@ -1,5 +1,6 @@
 """One row for each optimizer and schedule under each set of options; the tests run over all rows."""
 
+import inspect
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -28,12 +29,17 @@ class Case:
 
     @property
     def torchs(self):
-        return getattr(torch.optim, self.optimizer)
+        return torchs(self.optimizer)
 
     @property
     def rule(self):
         """The rule of tests/reference: `rule(theta, grad, state, **options)` gives the new theta."""
         return REFERENCE[self.optimizer]
+
+
+def torchs(name):
+    """Torch's class of an optimizer; where torch lacks it, the one in torch's operators that ours derives from."""
+    return getattr(torch.optim, name) if name in IN_TORCH else getattr(torchpace.optim, name).__mro__[2]
 
 
 REFERENCE = {
@@ -42,9 +48,23 @@ REFERENCE = {
     "Adagrad": reference.adagrad,
     "Adam": reference.adam,
     "AdamW": partial(reference.adam, weight_decay=1e-2, decoupled_weight_decay=True),
+    "Adadelta": reference.adadelta,
+    "Adamax": reference.adamax,
+    "RAdam": reference.radam,
+    "Rprop": reference.rprop,
+    "Lion": reference.lion,
 }
 
 OPTIMIZERS = list(REFERENCE)
+
+IN_TORCH = [name for name in OPTIMIZERS if hasattr(torch.optim, name)]
+"""Those that torch has, too."""
+
+TAKE_FUSED = [name for name in OPTIMIZERS if "fused" in inspect.signature(torchs(name)).parameters]
+"""Those that torch has a fused kernel for."""
+
+TAKE_CAPTURABLE = [name for name in OPTIMIZERS if "capturable" in inspect.signature(torchs(name)).parameters]
+"""Those whose step counts are on the device where a graph captures them."""
 
 CASES = [
     Case("SGD", {"lr": 0.1}),
@@ -75,6 +95,27 @@ CASES = [
     Case("AdamW"),
     Case("AdamW", {"amsgrad": True, "weight_decay": 0.3}),
     Case("AdamW", {"weight_decay": 0.0, "maximize": True}),
+    Case("Adadelta"),
+    Case("Adadelta", {"weight_decay": 0.1}),
+    Case("Adadelta", {"rho": 0.3, "maximize": True, "eps": 1e-3}),
+    Case("Adadelta", {"rho": 0.0, "lr": 0.5}),
+    Case("Adamax"),
+    Case("Adamax", {"weight_decay": 0.1}),
+    Case("Adamax", {"betas": (0.3, 0.9), "maximize": True, "eps": 1e-3}),
+    Case("Adamax", {"betas": (0.0, 0.0)}),
+    Case("RAdam"),
+    Case("RAdam", {"weight_decay": 0.1}),
+    Case("RAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    Case("RAdam", {"betas": (0.3, 0.8), "eps": 1e-3}),
+    Case("RAdam", {"betas": (0.9, 0.5)}),  # never adaptive
+    Case("RAdam", {"betas": (0.0, 0.0)}),
+    Case("Rprop"),
+    Case("Rprop", {"etas": (0.3, 1.7), "maximize": True}),
+    Case("Rprop", {"lr": 1.0, "step_sizes": (0.5, 1.3)}),
+    Case("Lion"),
+    Case("Lion", {"weight_decay": 0.1}),
+    Case("Lion", {"betas": (0.95, 0.98), "maximize": True, "lr": 1e-3}),
+    Case("Lion", {"betas": (0.3, 0.0)}),
 ]
 
 VARIANTS = [

@@ -47,6 +47,9 @@ fn options() -> impl Strategy<Value = Table> {
             ("mean", f),
             ("eps_inside", g),
             ("alpha", decay),
+            ("rho", decay),
+            ("etas", 0.5),
+            ("step_sizes", 0.01),
             ("betas", decay),
             ("momentum", momentum),
             ("dampening", dampening),
@@ -502,7 +505,7 @@ impl Visitor for Said<'_> {
 #[test]
 fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
     let names = ["alpha", "betas", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "nesterov", "centered"];
-    let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean"]);
+    let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean", "rho", "etas", "step_sizes"]);
     let table: HashMap<_, _> = names.map(|name| (name, 0.5)).collect();
     for rule in rules::names() {
         let said = |table: &Table, lr| rules::visit(rule, Said(table, lr)).unwrap();

@@ -12,7 +12,10 @@ use std::process::Command;
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
-use torchpace::tch::{Adagrad, Adam, AdamW, Error, Group, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
+use torchpace::tch::{
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Error, Group, Lion, Nonfinite, Optimizer, Outcome, RAdam, RmsProp, Rprop,
+    Sgd,
+};
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
 fn numbers(seed: i64, size: &[i64], kind: Kind) -> Tensor {
@@ -111,6 +114,119 @@ fn adagrad_by_hand() {
     }
     let far = values(&params[0]).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(far < 1e-14, "{far:e}");
+}
+
+/// Ten steps of a rule that tch lacks, on the losses of [`loss`], beside `formula`, which steps on one element: of the
+/// parameter, the gradient, the numbers that it keeps and the step from 1, the new parameter.
+fn by_hand<const S: usize>(
+    build: impl Fn(&VarStore) -> Result<Optimizer, Error>,
+    begin: [f64; S],
+    formula: impl Fn(f64, f64, &mut [f64; S], i32) -> f64,
+) {
+    let store = store(Kind::Double);
+    let mut optimizer = build(&store).unwrap();
+    let params = variables(&store);
+    let (mut expected, mut kept) = (values(&params[0]), vec![begin; 1200]);
+    for step in 0..10 {
+        let pull = values(&numbers(step, SHAPES[0], Kind::Double));
+        for ((param, kept), pull) in expected.iter_mut().zip(&mut kept).zip(pull) {
+            *param = formula(*param, pull + *param, kept, step as i32 + 1);
+        }
+        optimizer.backward_step(&loss(&params, step)).unwrap();
+    }
+    let far = values(&params[0]).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(far < 1e-14, "{far:e}");
+}
+
+#[test]
+fn adadelta_by_hand() {
+    let options = Adadelta { rho: 0.8, eps: 1e-3, weight_decay: 0.1, ..Adadelta::default() };
+    by_hand(
+        |store| options.build(store, 2.0),
+        [0.0; 2],
+        |param, grad, [squares, updates], _| {
+            let grad = grad + 0.1 * param;
+            *squares = 0.8 * *squares + 0.2 * grad * grad;
+            let update = (*updates + 1e-3).sqrt() / (*squares + 1e-3).sqrt() * grad;
+            *updates = 0.8 * *updates + 0.2 * update * update;
+            param - 2.0 * update
+        },
+    );
+}
+
+#[test]
+fn adamax_by_hand() {
+    let options = Adamax { betas: [0.8, 0.9], eps: 1e-3, weight_decay: 0.1, ..Adamax::default() };
+    by_hand(
+        |store| options.build(store, 0.05),
+        [0.0; 2],
+        |param, grad, [mean, largest], step| {
+            let grad = grad + 0.1 * param;
+            *mean = 0.8 * *mean + 0.2 * grad;
+            *largest = f64::max(0.9 * *largest, grad.abs() + 1e-3);
+            param - 0.05 / (1.0 - 0.8_f64.powi(step)) * *mean / *largest
+        },
+    );
+}
+
+#[test]
+fn radam_by_hand() {
+    // The length of 0.9, 19 at the longest, is above 5 from the sixth step on.
+    for decoupled_weight_decay in [false, true] {
+        let options = RAdam { betas: [0.8, 0.9], eps: 1e-3, weight_decay: 0.1, ..RAdam::default() };
+        by_hand(
+            |store| RAdam { decoupled_weight_decay, ..options }.build(store, 0.05),
+            [0.0; 2],
+            |mut param, mut grad, [mean, square], step| {
+                if decoupled_weight_decay {
+                    param -= 0.05 * 0.1 * param;
+                } else {
+                    grad += 0.1 * param;
+                }
+                *mean = 0.8 * *mean + 0.2 * grad;
+                *square = 0.9 * *square + 0.1 * grad * grad;
+                let (powers, longest) = ([0.8_f64, 0.9].map(|beta| beta.powi(step)), 19.0);
+                let length = longest - 2.0 * f64::from(step) * powers[1] / (1.0 - powers[1]);
+                let mut update = *mean / (1.0 - powers[0]);
+                if length > 5.0 {
+                    let share = (length - 4.0) * (length - 2.0) * longest / (15.0 * 17.0 * length);
+                    update *= (share * (1.0 - powers[1])).sqrt() / (square.sqrt() + 1e-3);
+                }
+                param - 0.05 * update
+            },
+        );
+    }
+}
+
+#[test]
+fn rprop_by_hand() {
+    let options = Rprop { etas: [0.4, 1.3], step_sizes: [0.001, 0.08], ..Rprop::default() };
+    by_hand(
+        |store| options.build(store, 0.05),
+        [0.0, 0.05],
+        |param, grad, [before, size], _| {
+            let turn = grad * *before;
+            if turn != 0.0 {
+                *size = (*size * if turn > 0.0 { 1.3 } else { 0.4 }).clamp(0.001, 0.08);
+            }
+            *before = if turn < 0.0 { 0.0 } else { grad };
+            if *before == 0.0 { param } else { param - before.signum() * *size }
+        },
+    );
+}
+
+#[test]
+fn lion_by_hand() {
+    let options = Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() };
+    by_hand(
+        |store| options.build(store, 0.05),
+        [0.0],
+        |param, grad, [mean], _| {
+            let direction = 0.8 * *mean + 0.2 * grad;
+            *mean = 0.9 * *mean + 0.1 * grad;
+            param - 0.05 * (if direction == 0.0 { 0.0 } else { direction.signum() } + 0.1 * param)
+        },
+    );
 }
 
 #[test]
@@ -765,7 +881,7 @@ const NAMES: [&str; 3] = ["own", "none", "one"];
 fn python_and_rust_take_turns() {
     tch::set_num_threads(1);
     let root = std::env::temp_dir().join(format!("torchpace-turns-{}", std::process::id()));
-    let builds: [(&str, &str, Build); 6] = [
+    let builds: Vec<(&str, &str, Build)> = vec![
         (
             "SGD",
             r#"{"lr": 0.01, "momentum": 0.9, "nesterov": true, "weight_decay": 0.1}"#,
@@ -804,6 +920,34 @@ fn python_and_rust_take_turns() {
             }),
         ),
         ("AdamW", r#"{"lr": 0.01}"#, Box::new(|s| AdamW::default().build(s, 0.01))),
+        (
+            "Adadelta",
+            r#"{"lr": 2.0, "rho": 0.8, "eps": 0.001, "weight_decay": 0.1}"#,
+            Box::new(|s| Adadelta { rho: 0.8, eps: 1e-3, weight_decay: 0.1, ..Adadelta::default() }.build(s, 2.0)),
+        ),
+        (
+            "Adamax",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1}"#,
+            Box::new(|s| Adamax { betas: [0.8, 0.9], weight_decay: 0.1, ..Adamax::default() }.build(s, 0.01)),
+        ),
+        (
+            "RAdam",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "decoupled_weight_decay": true}"#,
+            Box::new(|s| {
+                let options = RAdam { betas: [0.8, 0.9], weight_decay: 0.1, ..RAdam::default() };
+                RAdam { decoupled_weight_decay: true, ..options }.build(s, 0.01)
+            }),
+        ),
+        (
+            "Rprop",
+            r#"{"lr": 0.05, "etas": [0.4, 1.3], "step_sizes": [0.001, 0.08]}"#,
+            Box::new(|s| Rprop { etas: [0.4, 1.3], step_sizes: [0.001, 0.08], ..Rprop::default() }.build(s, 0.05)),
+        ),
+        (
+            "Lion",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1}"#,
+            Box::new(|s| Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() }.build(s, 0.01)),
+        ),
     ];
     let kinds = [Kind::Float, Kind::Double, Kind::BFloat16];
     let mut cases = Vec::new();

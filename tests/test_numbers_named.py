@@ -230,6 +230,11 @@ OPTIONS = {
     "Adagrad": {"lr": 0.5, "lr_decay": 0.5, "weight_decay": 0.25, "initial_accumulator_value": 0.5, "eps": 0.25},
     "Adam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
     "AdamW": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
+    "Adadelta": {"lr": 0.5, "rho": 0.5, "eps": 0.25, "weight_decay": 0.25},
+    "Adamax": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
+    "RAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
+    "Rprop": {"lr": 0.5, "etas": (0.5, 1.5), "step_sizes": (0.25, 2.0)},
+    "Lion": {"lr": 0.5, "betas": (0.5, 0.25), "weight_decay": 0.25},
 }
 CLIPPING = {"max_grad_norm": 1.0, "clip_value": 0.25}
 EACH_OPTION = [(name, option) for name, options in OPTIONS.items() for option in (*options, *CLIPPING)]
@@ -257,11 +262,11 @@ def of_kind(kind, value):
 def test_every_option_of_every_optimizer(name, option, kind, where):
     options = {**OPTIONS[name], **CLIPPING}
     if kind == "np.int64":
-        whole = (0, 0) if option == "betas" else 1
-        if (name, option) == ("SGD", "dampening"):
-            whole = 0
+        if option == "etas":
+            pytest.skip("no whole number lies between 0 and 1")
+        whole = {"betas": (0, 0), "step_sizes": (1, 2), "dampening": 0, "rho": 0}.get(option, 1)
         options[option] = whole
-        expected = make(name, **{**options, option: (0.0, 0.0) if option == "betas" else float(whole)})
+        expected = make(name, **{**options, option: of_kind("np.float64", whole)})
     else:
         expected = make(name, **options)
     value = of_kind(kind, options[option])
@@ -332,7 +337,8 @@ READ_BY_STEPS = [(name, option) for name, option in EACH_OPTION if option != "in
 @pytest.mark.parametrize(("name", "option"), READ_BY_STEPS)
 def test_an_option_in_a_group_that_is_no_number_is_named(name, option, value):
     optimizer = make(name)
-    optimizer.param_groups[0][option] = value[:1] if option == "betas" and np.shape(value) == (2,) else value
+    is_pair = isinstance(OPTIONS[name].get(option), tuple)
+    optimizer.param_groups[0][option] = value[:1] if is_pair and np.shape(value) == (2,) else value
     with named(option, TypeError):
         train(optimizer)
 

@@ -149,5 +149,5 @@ def maker(name, library=torchpace.optim, **options):
 MAKERS = {
     f"{library.__name__} {name}": maker(name, library, **({"momentum": 0.9, "lr": 0.1} if name == "SGD" else {}))
     for library in (torchpace.optim, torch.optim)
-    for name in cases.OPTIMIZERS
+    for name in (cases.OPTIMIZERS if library is torchpace.optim else cases.IN_TORCH)
 }

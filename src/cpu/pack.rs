@@ -142,6 +142,15 @@ impl<T: Number, const L: usize> Number for Lanes<T, L> {
         }
         all
     }
+
+    #[inline(always)]
+    fn if_less(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
+        let mut all = then;
+        for lane in 0..L {
+            all.0[lane] = T::if_less(left.0[lane], right.0[lane], then.0[lane], otherwise.0[lane]);
+        }
+        all
+    }
 }
 
 impl<V: Number> Number for Pair<V> {
@@ -173,6 +182,11 @@ impl<V: Number> Number for Pair<V> {
     #[inline(always)]
     fn if_equal(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
         Self(V::if_equal(left.0, right.0, then.0, otherwise.0), V::if_equal(left.1, right.1, then.1, otherwise.1))
+    }
+
+    #[inline(always)]
+    fn if_less(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
+        Self(V::if_less(left.0, right.0, then.0, otherwise.0), V::if_less(left.1, right.1, then.1, otherwise.1))
     }
 }
 

@@ -16,7 +16,8 @@ macro_rules! register {
     (
         $name:ident($register:ty) of $lane:ty, $count:literal:
         $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident $splat:ident,
-        neg: |$of:ident| $neg:expr, max: |$left:ident, $right:ident| $max:expr
+        neg: |$of:ident| $neg:expr, max: |$left:ident, $right:ident| $max:expr,
+        choose: |$on:ident, $then:ident, $otherwise:ident| $choose:expr, $compare:ident
     ) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
@@ -68,8 +69,22 @@ macro_rules! register {
 
             #[inline(always)]
             fn if_equal(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
-                let [left, right, then, otherwise] = [left, right, then, otherwise].map(|all| Lanes(all.lanes()));
-                Self::from_lanes(Lanes::if_equal(left, right, then, otherwise).0)
+                let ($then, $otherwise) = (then.0, otherwise.0);
+                // SAFETY: as above.
+                Self(unsafe {
+                    let $on = $compare::<_CMP_EQ_OQ>(left.0, right.0);
+                    $choose
+                })
+            }
+
+            #[inline(always)]
+            fn if_less(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
+                let ($then, $otherwise) = (then.0, otherwise.0);
+                // SAFETY: as above.
+                Self(unsafe {
+                    let $on = $compare::<_CMP_LT_OQ>(left.0, right.0);
+                    $choose
+                })
             }
         }
 
@@ -103,28 +118,32 @@ register! {
     F32x16(__m512) of f32, 16:
     _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps _mm512_set1_ps,
     neg: |all| _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(all), _mm512_set1_epi32(i32::MIN))),
-    max: |a, b| _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a)
+    max: |a, b| _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a),
+    choose: |on, then, otherwise| _mm512_mask_mov_ps(otherwise, on, then), _mm512_cmp_ps_mask
 }
 
 register! {
     F64x8(__m512d) of f64, 8:
     _mm512_add_pd _mm512_sub_pd _mm512_mul_pd _mm512_div_pd _mm512_sqrt_pd _mm512_fmadd_pd _mm512_set1_pd,
     neg: |all| _mm512_castsi512_pd(_mm512_xor_si512(_mm512_castpd_si512(all), _mm512_set1_epi64(i64::MIN))),
-    max: |a, b| _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(a, a), a)
+    max: |a, b| _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(a, a), a),
+    choose: |on, then, otherwise| _mm512_mask_mov_pd(otherwise, on, then), _mm512_cmp_pd_mask
 }
 
 register! {
     F32x8(__m256) of f32, 8:
     _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps _mm256_set1_ps,
     neg: |all| _mm256_xor_ps(all, _mm256_set1_ps(-0.0)),
-    max: |a, b| _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a))
+    max: |a, b| _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)),
+    choose: |on, then, otherwise| _mm256_blendv_ps(otherwise, then, on), _mm256_cmp_ps
 }
 
 register! {
     F64x4(__m256d) of f64, 4:
     _mm256_add_pd _mm256_sub_pd _mm256_mul_pd _mm256_div_pd _mm256_sqrt_pd _mm256_fmadd_pd _mm256_set1_pd,
     neg: |all| _mm256_xor_pd(all, _mm256_set1_pd(-0.0)),
-    max: |a, b| _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd::<_CMP_UNORD_Q>(a, a))
+    max: |a, b| _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd::<_CMP_UNORD_Q>(a, a)),
+    choose: |on, then, otherwise| _mm256_blendv_pd(otherwise, then, on), _mm256_cmp_pd
 }
 
 impl Registers for Avx512 {

@@ -58,5 +58,6 @@ fn expression<'a>(node: Node, name: &impl Fn(Symbol) -> &'a str, wide: bool) -> 
         Node::Pow(a, b) => format!("pow{f}({}, {})", name(a), name(b)),
         Node::Fma(a, b, c) => format!("fma{f}({}, {}, {})", name(a), name(b), name(c)),
         Node::IfEqual(a, b, c, d) => format!("{} == {} ? {} : {}", name(a), name(b), name(c), name(d)),
+        Node::IfLess(a, b, c, d) => format!("{} < {} ? {} : {}", name(a), name(b), name(c), name(d)),
     }
 }

@@ -38,6 +38,7 @@ pub(super) enum Node {
     Pow(Symbol, Symbol),
     Fma(Symbol, Symbol, Symbol),
     IfEqual(Symbol, Symbol, Symbol, Symbol),
+    IfLess(Symbol, Symbol, Symbol, Symbol),
 }
 
 /// What was recorded: every number after those that it is made of, each once, and only those that an output needs.
@@ -141,7 +142,7 @@ impl Node {
             Node::Add(a, b) | Node::Sub(a, b) | Node::Mul(a, b) => vec![a, b],
             Node::Div(a, b) | Node::Max(a, b) | Node::Pow(a, b) => vec![a, b],
             Node::Fma(a, b, c) => vec![a, b, c],
-            Node::IfEqual(a, b, c, d) => vec![a, b, c, d],
+            Node::IfEqual(a, b, c, d) | Node::IfLess(a, b, c, d) => vec![a, b, c, d],
         }
     }
 
@@ -158,6 +159,7 @@ impl Node {
             Node::Pow(a, b) => Node::Pow(f(a), f(b)),
             Node::Fma(a, b, c) => Node::Fma(f(a), f(b), f(c)),
             Node::IfEqual(a, b, c, d) => Node::IfEqual(f(a), f(b), f(c), f(d)),
+            Node::IfLess(a, b, c, d) => Node::IfLess(f(a), f(b), f(c), f(d)),
         }
     }
 }
@@ -230,6 +232,10 @@ impl Number for Symbol {
 
     fn if_equal(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
         number(Node::IfEqual(left, right, then, otherwise))
+    }
+
+    fn if_less(left: Self, right: Self, then: Self, otherwise: Self) -> Self {
+        number(Node::IfLess(left, right, then, otherwise))
     }
 }
 

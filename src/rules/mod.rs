@@ -1,14 +1,24 @@
 //! The update rules: one file an optimizer, and the one list of them.
 
+mod adadelta;
 mod adagrad;
 mod adam;
+mod adamax;
+mod lion;
+mod radam;
 mod rmsprop;
+mod rprop;
 mod sgd;
 mod terms;
 
+pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::Adam;
+pub use adamax::Adamax;
+pub use lion::Lion;
+pub use radam::RAdam;
 pub use rmsprop::RmsProp;
+pub use rprop::Rprop;
 pub use sgd::Sgd;
 
 use crate::error::Error;
@@ -42,4 +52,4 @@ macro_rules! list {
     };
 }
 
-list![Adagrad, Adam, RmsProp, Sgd];
+list![Adadelta, Adagrad, Adam, Adamax, Lion, RAdam, RmsProp, Rprop, Sgd];

@@ -31,6 +31,26 @@ pub fn root_with_eps<T: Number>(inside: bool, square: T, eps: T) -> T {
     if inside { (square + eps).sqrt() } else { square.sqrt() + eps }
 }
 
+/// The absolute value.
+#[inline(always)]
+pub fn absolute<T: Number>(value: T) -> T {
+    value.max(-value)
+}
+
+/// The sign, -1, 0 or 1; 0 of NaN, as `torch.sign`.
+#[inline(always)]
+pub fn sign<T: Number>(value: T) -> T {
+    let [zero, one] = [0.0, 1.0].map(T::lit);
+    T::if_less(zero, value, one, T::if_less(value, zero, -one, zero))
+}
+
+/// The nearest number that is not below `least` and not above `most`; `most` if there is none, and NaN stays.
+#[inline(always)]
+pub fn clamp<T: Number>(value: T, least: T, most: T) -> T {
+    // The smaller of two is the negative of the larger of their negatives.
+    -(-value.max(least)).max(-most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +65,23 @@ mod tests {
     fn an_average_without_memory_is_the_value() {
         assert_eq!(moving_average(0.0, [0.0_f32, 1.0], 1e8, 0.1), 0.1);
         assert_eq!(moving_average(1.0, [1.0_f32, 0.0], 0.1, 1e8), 0.1);
+    }
+
+    #[test]
+    fn signs_and_absolute_values() {
+        for (value, expected) in [(2.0_f32, 1.0), (-1e-45, -1.0), (0.0, 0.0), (-0.0, 0.0), (f32::NAN, 0.0)] {
+            assert_eq!(sign(value), expected);
+        }
+        assert_eq!([2.0_f32, -2.0, 0.0, -0.0].map(absolute), [2.0, 2.0, 0.0, 0.0]);
+        assert_eq!(absolute(f32::NEG_INFINITY), f32::INFINITY);
+        assert!(absolute(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn clamped_numbers() {
+        assert_eq!([0.5_f32, 1.5, 2.5].map(|value| clamp(value, 1.0, 2.0)), [1.0, 1.5, 2.0]);
+        assert_eq!(clamp(0.5_f32, 2.0, 1.0), 1.0);
+        assert!(clamp(f32::NAN, 1.0, 2.0).is_nan());
     }
 
     #[test]

@@ -245,3 +245,118 @@ config! {
     /// Divide by the largest second moment so far (default: false).
     amsgrad: bool = false,
 }
+
+config! {
+    /// Adadelta, as `torch.optim.Adadelta`, whose `lr` is 1; the formula is in [`rules::Adadelta`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Adadelta;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Adadelta { rho: 0.95, ..Adadelta::default() }.build(&store, 1.0)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!(weight.double_value(&[0]) < 1.0);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Adadelta: rules::Adadelta;
+    /// The share of both averages that a step keeps, in [0, 1] (default: 0.9).
+    rho: f64 = 0.9,
+    /// At least 0, added to squares of gradients and of updates (default: 1e-6).
+    eps: f64 = 1e-6,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+}
+
+config! {
+    /// Adamax, as `torch.optim.Adamax`; the formula is in [`rules::Adamax`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Adamax;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Adamax { betas: [0.9, 0.99], ..Adamax::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Adamax: rules::Adamax;
+    /// The shares of the average of gradients and of the largest that a step keeps, in [0, 1) (default: 0.9 and 0.999).
+    betas: [f64; 2] = [0.9, 0.999],
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+}
+
+config! {
+    /// RAdam, as `torch.optim.RAdam`; the formula is in [`rules::RAdam`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::RAdam;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = RAdam { betas: [0.9, 0.99], ..RAdam::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.8).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    RAdam: rules::RAdam;
+    /// The shares of the averages of gradients and squares that a step keeps, in [0, 1) (default: 0.9 and 0.999).
+    betas: [f64; 2] = [0.9, 0.999],
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+    /// Decay as [`AdamW`] does (default: false).
+    decoupled_weight_decay: bool = false,
+}
+
+config! {
+    /// Rprop, as `torch.optim.Rprop`; the formula is in [`rules::Rprop`]. The rate is where the step sizes begin, and
+    /// what it becomes later, by a schedule too, changes nothing.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Rprop;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Rprop { etas: [0.4, 1.3], ..Rprop::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Rprop: rules::Rprop;
+    /// What a step size is multiplied by where the gradient turns, above 0 and below 1, and where it does not, above 1
+    /// (default: 0.5 and 1.2).
+    etas: [f64; 2] = [0.5, 1.2],
+    /// At least 0, the smallest step size and the largest (default: 1e-6 and 50).
+    step_sizes: [f64; 2] = [1e-6, 50.0],
+}
+
+config! {
+    /// Lion (Chen et al., 2023), which torch lacks, with its authors' option names; the formula is in [`rules::Lion`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Lion;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Lion { weight_decay: 0.5, ..Lion::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.85).abs() < 1e-6);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Lion: rules::Lion;
+    /// The shares of the average that a step sees and keeps, in [0, 1) (default: 0.9 and 0.99).
+    betas: [f64; 2] = [0.9, 0.99],
+    /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0).
+    weight_decay: f64 = 0.0,
+}

@@ -98,7 +98,14 @@ impl Table {
         for &(name, value) in &self.entries {
             let (good, expected) = match value {
                 Value::Number(number) if name == "dampening" => (!number.is_nan(), "a number"),
+                Value::Number(number) if name == "rho" => ((0.0..=1.0).contains(&number), "a number >= 0 and <= 1"),
                 Value::Number(number) => (number >= 0.0, "a number >= 0"),
+                Value::Pair([minus, plus]) if name == "etas" => {
+                    (0.0 < minus && minus < 1.0 && 1.0 < plus, "two numbers, one > 0 and < 1 and one > 1")
+                }
+                Value::Pair(pair) if name == "step_sizes" => {
+                    (pair.iter().all(|number| *number >= 0.0), "two numbers >= 0")
+                }
                 Value::Pair(pair) => {
                     (pair.iter().all(|number| (0.0..1.0).contains(number)), "two numbers >= 0 and < 1")
                 }

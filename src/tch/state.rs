@@ -111,11 +111,15 @@ impl<const S: usize> State<S> {
     }
 }
 
-/// What a slot begins as: 0, but for Adagrad's sum.
+/// What a slot begins as: 0, but for Adagrad's sum and Rprop's step sizes.
 fn new_slot(param: &Tensor, name: &str, table: &Table) -> Result<Tensor, Error> {
     let slot = param.f_detach()?.f_zeros_like()?;
-    if name == "sum"
-        && let Some(Value::Number(initial)) = table.get("initial_accumulator_value")
+    let option = match name {
+        "sum" => "initial_accumulator_value",
+        "step_size" => "lr",
+        _ => return Ok(slot),
+    };
+    if let Some(Value::Number(initial)) = table.get(option)
         && initial != 0.0
     {
         let _ = parts(&slot)?.f_fill_(initial)?;

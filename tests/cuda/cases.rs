@@ -55,7 +55,7 @@ pub struct Case {
 /// Every rule, with every flag on and off in some case.
 pub fn cases() -> Vec<Case> {
     let case = |rule, name, options: &[(&'static str, f64)]| {
-        let common = [("eps", 1e-3), ("betas", 0.9), ("alpha", 0.99)];
+        let common = [("eps", 1e-3), ("betas", 0.9), ("alpha", 0.99), ("rho", 0.9), ("etas", 0.5)];
         Case { rule, name, options: Table(common.into_iter().chain(options.iter().copied()).collect()) }
     };
     vec![
@@ -76,6 +76,16 @@ pub fn cases() -> Vec<Case> {
         case("adam", "amsgrad_decay", &[("amsgrad", 1.0), ("weight_decay", 0.1)]),
         case("adam", "decoupled", &[("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
         case("adam", "low_betas", &[("betas", 0.3)]),
+        case("adadelta", "plain", &[]),
+        case("adadelta", "decay", &[("weight_decay", 0.1)]),
+        case("adamax", "plain", &[]),
+        case("adamax", "low_betas_decay", &[("betas", 0.3), ("weight_decay", 0.1)]),
+        case("radam", "plain", &[]),
+        case("radam", "decay", &[("weight_decay", 0.1)]),
+        case("radam", "low_betas_decoupled", &[("betas", 0.5), ("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
+        case("rprop", "plain", &[("step_sizes", 0.01)]),
+        case("lion", "plain", &[]),
+        case("lion", "low_betas_decay", &[("betas", 0.3), ("weight_decay", 0.1)]),
     ]
 }
 

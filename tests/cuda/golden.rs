@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use torchpace::cuda::source::{Counts, Kernel, Variant, begin, chunks, fold, norm, step, write};
 use torchpace::rule::Rule;
-use torchpace::rules::Sgd;
+use torchpace::rules::{self, Sgd};
 use torchpace::tensor::{Dtype, Dtypes};
 
 use crate::cases::{Case, TYPES, Types, cases, variants};
@@ -40,7 +40,7 @@ fn chosen() -> BTreeMap<String, Kernel> {
     all.insert("variant_clip_value".into(), momentum.step(types("f32"), Variant { clip_value: true, ..some }));
     all.insert("variant_on_device".into(), momentum.step(types("f32"), Variant { on_device: true, ..some }));
     all.insert("variant_strided".into(), momentum.step(types("f32"), Variant { strided: true, unscale: true, ..some }));
-    for rule in ["sgd", "rmsprop", "adagrad", "adam"] {
+    for rule in rules::names() {
         all.insert(format!("begin_{rule}"), case(rule, "plain").begin(Counts::OnDevice(Dtype::F32), false));
     }
     all.insert("norm_bf16".into(), norm(Dtype::Bf16, false).unwrap());

@@ -121,7 +121,7 @@ pub fn tasks(slots: usize, setup: &Setup) -> Vec<Task> {
                 let shift = if i % 4 == k + 1 { setup.shift } else { 0 };
                 Memory::of(&values, dtype, shift)
             });
-            Task { shape, strides, memory: memory.collect(), count: (i % 3) as f32, group: i % 2 }
+            Task { shape, strides, memory: memory.collect(), count: (7 * (i % 3)) as f32, group: i % 2 }
         })
         .collect()
 }
@@ -340,7 +340,7 @@ impl Visitor for Compare<'_> {
 
 fn kernels(case: &Case, setup: &Setup) -> [Kernel; 2] {
     let wide = case.is_wide(setup.types);
-    let counts = if case.rule == "sgd" { Counts::Given } else { Counts::OnDevice(Dtype::F32) };
+    let counts = if ["lion", "sgd"].contains(&case.rule) { Counts::Given } else { Counts::OnDevice(Dtype::F32) };
     [case.begin(counts, wide), case.step(setup.types, setup.variant)]
 }
 
@@ -404,10 +404,35 @@ fn adam_is_as_on_the_cpu() {
 }
 
 #[test]
+fn adadelta_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("adadelta");
+}
+
+#[test]
+fn adamax_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("adamax");
+}
+
+#[test]
+fn radam_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("radam");
+}
+
+#[test]
+fn rprop_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("rprop");
+}
+
+#[test]
+fn lion_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("lion");
+}
+
+#[test]
 fn every_rule_is_compared() {
     let mut names = rules::names();
     names.sort_unstable();
-    assert_eq!(names, ["adagrad", "adam", "rmsprop", "sgd"]);
+    assert_eq!(names, ["adadelta", "adagrad", "adam", "adamax", "lion", "radam", "rmsprop", "rprop", "sgd"]);
 }
 
 struct LaunchSize(Table);

@@ -23,6 +23,11 @@ OPTIONS = {
     "Adagrad": {"eps": 1e-3},
     "Adam": {"eps": 1e-3, "maximize": True},
     "AdamW": {"eps": 1e-3},
+    "Adadelta": {"eps": 1e-3},
+    "Adamax": {"eps": 1e-3},
+    "RAdam": {"eps": 1e-3},
+    "Rprop": {},
+    "Lion": {},
 }
 CLIPS = [
     {"max_grad_norm": 5.0},
@@ -96,7 +101,7 @@ def test_float64(name, clip, layout):
     start, rows = gradients(1)[0], gradients(4)
     start[-2] = torch.ones(3, dtype=torch.float64)
     options = OPTIONS[name]
-    _, expected, norms = train(getattr(torch.optim, name), options | {"foreach": False}, start, rows, layout, clip)
+    _, expected, norms = train(cases.torchs(name), options | {"foreach": False}, start, rows, layout, clip)
     ours, params, own_norms = train(getattr(optim, name), options | clip, start, rows, layout)
     assert ours.last_path == "fused"
     assert cases.distance(params, expected) <= 1e-12 * cases.distance(expected, [torch.zeros_like(p) for p in params])
@@ -115,8 +120,8 @@ def test_other_types_are_as_near_to_float64_as_torch(name, clip, dtype):
     start[-2] = torch.ones(3, dtype=dtype)
     wide = [[None if grad is None else grad.double() for grad in row] for row in rows]
     options = OPTIONS[name] | {"foreach": False}
-    _, expected, norms = train(getattr(torch.optim, name), options, [p.double() for p in start], wide, clip=clip)
-    _, theirs, _ = train(getattr(torch.optim, name), options, start, rows, clip=clip)
+    _, expected, norms = train(cases.torchs(name), options, [p.double() for p in start], wide, clip=clip)
+    _, theirs, _ = train(cases.torchs(name), options, start, rows, clip=clip)
     ours, params, own_norms = train(getattr(optim, name), OPTIONS[name] | clip, start, rows)
     assert ours.last_path == "fused"
     assert cases.distance(params, expected) <= 1.1 * cases.distance(theirs, expected)
@@ -134,7 +139,7 @@ def test_a_value_for_each_group(name):
     start[-2] = torch.ones(3, dtype=torch.float64)
     ours, params, _ = train(getattr(optim, name), OPTIONS[name] | {"clip_value": 0.75}, start, rows, groups=groups)
     reference = [torch.nn.Parameter(value.clone()) for value in start]
-    torchs = getattr(torch.optim, name)(cases.two_groups(reference), **OPTIONS[name])
+    torchs = cases.torchs(name)(cases.two_groups(reference), **OPTIONS[name])
     for row in rows:
         for param, grad in zip(reference, row, strict=True):
             param.grad = None if grad is None else grad.clone()
@@ -197,7 +202,8 @@ def test_bits_do_not_depend_on_the_number_of_threads():
 def with_a_bad_gradient(name, value, first, **options):
     """Two parameters; the second one's gradient has `value` in it, in the first step or after two good ones."""
     params = [torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(40))]
-    optimizer = getattr(optim if "max_grad_norm" in options else torch.optim, name)(params, **OPTIONS[name], **options)
+    cls = getattr(optim, name) if "max_grad_norm" in options else cases.torchs(name)
+    optimizer = cls(params, **OPTIONS[name], **options)
     for _ in range(0 if first else 2):
         for param in params:
             param.grad = torch.ones_like(param)
@@ -406,7 +412,7 @@ def test_steps_that_torch_takes(name, make_params, make_grads, reason, clip):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of complex numbers, the same in both
         ours, params, norms = flow(getattr(optim, name), False, **OPTIONS[name], **clip)
-        _, expected, own = flow(getattr(torch.optim, name), True, foreach=False, **OPTIONS[name])
+        _, expected, own = flow(cases.torchs(name), True, foreach=False, **OPTIONS[name])
     assert reason in ours.last_path
     torch.testing.assert_close(params, expected)
     torch.testing.assert_close(norms, own)
@@ -419,7 +425,7 @@ def test_complex_gradients_are_clipped_by_real_and_imaginary_parts(name):
     for conjugate, reason in ((False, "fused"), (True, "a conjugate view")):
         params = [torch.nn.Parameter(torch.ones(3, dtype=torch.complex64)) for _ in range(2)]
         ours = getattr(optim, name)(params[:1], **OPTIONS[name], clip_value=0.5)
-        torchs = getattr(torch.optim, name)(params[1:], **OPTIONS[name], foreach=False)
+        torchs = cases.torchs(name)(params[1:], **OPTIONS[name], foreach=False)
         params[0].grad = grad.conj_physical().conj() if conjugate else grad
         params[1].grad = torch.view_as_complex(torch.view_as_real(grad).clamp(-0.5, 0.5))
         ours.step()
@@ -453,7 +459,7 @@ def test_norms_that_are_not_finite_in_steps_that_torch_takes(name, value, mode):
         assert_unchanged(ours, params, before)
         assert mode == "raise" or ours.last_path.startswith("skipped: the norm of the gradients is ")
         return
-    torchs, expected = flow(getattr(torch.optim, name), foreach=False)
+    torchs, expected = flow(cases.torchs(name), foreach=False)
     clip_grad_norm_(expected, 1.0, foreach=False)
     torchs.step()
     torch.testing.assert_close(params, expected, equal_nan=True)
@@ -518,7 +524,8 @@ def test_autograd_follows_a_clipped_step(name, clip):
 
     def moved(size, **options):
         param = torch.linspace(1, 2, 4, dtype=torch.float64).requires_grad_().clone()  # no leaf: autograd follows it
-        optimizer = getattr(optim, name)([param], **OPTIONS[name] | {"eps": 0.5} if name != "SGD" else {}, **options)
+        own = {} if name == "SGD" else OPTIONS[name] | ({"eps": 0.5} if "eps" in OPTIONS[name] else {})
+        optimizer = getattr(optim, name)([param], **own, **options)
         param.grad = torch.linspace(1, 2, 4, dtype=torch.float64) * size
         grad = param.grad
         optimizer.step()
@@ -560,7 +567,7 @@ def test_compiled_training_step(name):
         return losses, model.weight.detach(), getattr(optimizer, "last_path", None)
 
     losses, weight, path = flow(getattr(optim, name), True, max_grad_norm=0.5)
-    expected, reference, _ = flow(getattr(torch.optim, name), False)
+    expected, reference, _ = flow(cases.torchs(name), False)
     assert losses == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(weight, reference)
     assert path == "fused"

@@ -19,6 +19,11 @@ OWN = {
     "Adagrad": COMMON | {"mean": False, "eps_inside": False},
     "Adam": COMMON,
     "AdamW": COMMON,
+    "Adadelta": COMMON,
+    "Adamax": COMMON,
+    "RAdam": COMMON,
+    "Rprop": COMMON,
+    "Lion": COMMON,
 }
 ON = {
     "max_grad_norm": 1.5,
@@ -34,7 +39,7 @@ each_optimizer = pytest.mark.parametrize("name", cases.OPTIMIZERS)
 
 
 def classes(name):
-    return getattr(optim, name), getattr(torch.optim, name)
+    return getattr(optim, name), cases.torchs(name)
 
 
 def params():
@@ -99,13 +104,16 @@ def test_each_argument_arrives_by_place_and_by_name(name):
         "dampening": 0.0,
         "nesterov": True,
         "alpha": 0.5,
+        "rho": 0.5,
         "eps": 0.25,
         "weight_decay": 0.0625,
         "lr_decay": 0.5,
         "initial_accumulator_value": 2.0,
         "centered": True,
         "amsgrad": True,
-        "decoupled_weight_decay": name == "Adam",
+        "decoupled_weight_decay": name != "AdamW",
+        "etas": (0.25, 1.5),
+        "step_sizes": (0.125, 2.0),
         "maximize": True,
         "foreach": False,
         "capturable": False,

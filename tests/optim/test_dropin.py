@@ -34,13 +34,13 @@ def test_every_name_of_torch_optim_is_there():
         assert hasattr(optim, name), name
     assert optim.lr_scheduler.StepLR is not None
     ours = {name for name in optim.__all__ if getattr(optim, name) is not getattr(torch.optim, name)}
-    assert ours == {*OPTIMIZERS, "lr_scheduler", "swa_utils"}
+    assert ours == {*cases.IN_TORCH, "lr_scheduler", "swa_utils"}
     assert torchpace.__version__
 
 
 @each_optimizer
 def test_is_a_subclass_with_torchs_signature_and_defaults(name):
-    ours, torchs = getattr(optim, name), getattr(torch.optim, name)
+    ours, torchs = getattr(optim, name), cases.torchs(name)
     assert issubclass(ours, torchs)
     theirs = list(inspect.signature(torchs).parameters.values())
     mine = list(inspect.signature(ours).parameters.values())
@@ -82,6 +82,29 @@ BAD_OPTIONS = [
     ("Adam", {"lr": torch.tensor(0.1), "foreach": True}),
     ("AdamW", {"weight_decay": -0.1}),
     ("AdamW", {"eps": None}),
+    ("Adadelta", {"lr": -1.0}),
+    ("Adadelta", {"lr": torch.ones(2)}),
+    ("Adadelta", {"rho": 1.5}),
+    ("Adadelta", {"rho": -0.5}),
+    ("Adadelta", {"eps": -1.0}),
+    ("Adadelta", {"weight_decay": -0.1}),
+    ("Adadelta", {"fused": True}),
+    ("Adamax", {"lr": -1.0}),
+    ("Adamax", {"betas": (1.0, 0.9)}),
+    ("Adamax", {"betas": (0.9, 1.0)}),
+    ("Adamax", {"eps": -1.0}),
+    ("Adamax", {"weight_decay": -0.1}),
+    ("RAdam", {"lr": -1.0}),
+    ("RAdam", {"betas": (1.0, 0.9)}),
+    ("RAdam", {"betas": (0.9, -0.1)}),
+    ("RAdam", {"eps": -1.0}),
+    ("RAdam", {"weight_decay": -0.1}),
+    ("Rprop", {"lr": -1.0}),
+    ("Rprop", {"lr": torch.ones(2)}),
+    ("Rprop", {"etas": (1.0, 1.2)}),
+    ("Rprop", {"etas": (0.5, 1.0)}),
+    ("Rprop", {"etas": 0.5}),
+    ("Rprop", {"weight_decay": 0.1}),
 ]
 
 
@@ -94,7 +117,7 @@ def in_torchs_words(ours, theirs, *names):
 @pytest.mark.parametrize(("name", "options"), BAD_OPTIONS, ids=str)
 def test_bad_options_raise_as_in_torch(name, options):
     with pytest.raises(Exception) as theirs:  # noqa: PT011 the type is what is compared
-        make(getattr(torch.optim, name), **options)
+        make(cases.torchs(name), **options)
     with pytest.raises(theirs.type) as ours:
         make(getattr(optim, name), **options)
     assert in_torchs_words(ours.value, theirs.value, *options)
@@ -104,7 +127,7 @@ def test_bad_options_raise_as_in_torch(name, options):
 @each_optimizer
 def test_bad_parameters_raise_as_in_torch(name, params):
     with pytest.raises(Exception) as theirs:  # noqa: PT011 the type is what is compared
-        getattr(torch.optim, name)(params)
+        cases.torchs(name)(params)
     with pytest.raises(theirs.type) as ours:
         getattr(optim, name)(params)
     assert str(ours.value) == str(theirs.value)
@@ -206,7 +229,7 @@ def test_state_dict_survives_weights_only_and_holds_only_plain_things(name):
 @each_optimizer
 def test_step_hooks_run_once(name, torchs_class_first):
     """On both paths, also when torch's class has wrapped its own step."""
-    torchs = getattr(torch.optim, name)
+    torchs = cases.torchs(name)
     if torchs_class_first:
         make(torchs)
 
@@ -286,7 +309,7 @@ def test_groups_added_later_and_frozen_parameters(name):
     ours, params = run(getattr(optim, name))
     assert ours.last_path == "fused"
     try:
-        _, expected = run(getattr(torch.optim, name))
+        _, expected = run(cases.torchs(name))
     except KeyError:
         assert name == "Adagrad"  # torch 2.10 fails; ours is then compared with a group that was there from the start
         reference = [torch.nn.Parameter(torch.ones(3))]
@@ -319,7 +342,7 @@ def test_lr_as_tensor_changes_in_place(name, wide):
 
     ours, params = run(getattr(optim, name))
     assert ours.last_path == "fused"
-    for param, theirs in zip(params, run(getattr(torch.optim, name))[1], strict=True):
+    for param, theirs in zip(params, run(cases.torchs(name))[1], strict=True):
         torch.testing.assert_close(param, theirs)
 
 

@@ -6,6 +6,7 @@ import torch
 import cases
 
 STEPS = 12
+INF, NAN = float("inf"), float("nan")
 
 
 def gradients(dtype, shapes=cases.SHAPES):
@@ -112,3 +113,78 @@ def test_adam_with_the_smallest_eps_and_no_gradient():
     optimizer = cases.Case("Adam").ours([param], lr=0.1, eps=1e-45)
     optimizer.step()
     torch.testing.assert_close(param, torch.tensor([0.9, 1.0]), check_dtype=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("maximize", [False, True])
+def test_rprop_is_torchs_to_the_bit(dtype, maximize):
+    """Also where a product of gradients underflows, or is of infinity and 0, and the sign is that of 0 or NaN."""
+    tiny, huge = torch.finfo(dtype).tiny, torch.finfo(dtype).max
+    special = torch.tensor([0.0, -0.0, tiny, -tiny, huge, -huge, INF, -INF, NAN, 1.0, -1.0], dtype=dtype)
+    rows = [special.repeat(11), special.repeat_interleave(11)]
+    rows += [*cases.tensors(7, dtype, [(121,)] * 6), rows[1], rows[0]]
+    case = cases.Case("Rprop", {"lr": 0.1, "etas": (0.3, 1.7), "step_sizes": (0.01, 0.4), "maximize": maximize})
+    start = cases.tensors(8, dtype, [(121,), (121,)])
+    grads = [[row, row.flip(0)] for row in rows]
+    theirs, expected = cases.train(case.torchs, case.options | {"foreach": False}, start, grads)
+    ours, params = cases.train(case.ours, case.options, start, grads)
+    assert ours.last_path == "fused"
+    for param, other in zip(params, expected, strict=True):
+        torch.testing.assert_close(param, other, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(ours.state[param], theirs.state[other], rtol=0, atol=0, equal_nan=True)
+
+
+def test_rprop_turns_where_a_product_is_too_small_for_float16():
+    """torch's is 0 there, and its steps go on and on past a minimum."""
+    sizes = {}
+    for cls in (cases.Case("Rprop").ours, torch.optim.Rprop):
+        param = torch.nn.Parameter(torch.zeros(1, dtype=torch.float16))
+        optimizer = cls([param], lr=0.5)
+        for grad in (1e-4, -1e-4):
+            param.grad = torch.full((1,), grad, dtype=torch.float16)
+            optimizer.step()
+        sizes[cls.__module__.partition(".")[0]] = optimizer.state[param]["step_size"].item()
+    assert sizes == {"torchpace": 0.25, "torch": 0.5}
+
+
+@pytest.mark.parametrize("lr", [0.25, torch.tensor(0.25), torch.tensor([0.25], dtype=torch.float64)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
+def test_where_rprops_step_sizes_begin(dtype, lr):
+    """At the rate of the group, of complex numbers in both parts; a rate that changes later changes nothing."""
+    params = [torch.nn.Parameter(torch.ones(3, dtype=dtype)) for _ in range(2)]
+    optimizer = cases.Case("Rprop").ours([{"params": params[:1]}, {"params": params[1:], "lr": 0.5}], lr=lr)
+    for rate in (None, 0.125):
+        for group, param in zip(optimizer.param_groups, params, strict=True):
+            group["lr"] = group["lr"] if rate is None else rate
+            param.grad = torch.zeros_like(param)
+        optimizer.step()
+        assert optimizer.last_path == "fused"
+        for size, param in zip((0.25, 0.5), params, strict=True):
+            expected = torch.full((3,), complex(size, size) if dtype.is_complex else size, dtype=dtype)
+            assert torch.equal(optimizer.state[param]["step_size"], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("beta2", [0.5, 0.66, 0.6666666666666666, 0.67, 0.7, 0.9, 0.99, 0.999])
+def test_radam_is_adaptive_from_the_step_on_from_which_torchs_is(beta2, dtype):
+    """Without eps an adaptive step has a length that the size of the gradient does not change."""
+
+    def moves(cls, size):
+        param = torch.nn.Parameter(torch.zeros(1, dtype=dtype))
+        optimizer = cls([param], lr=1.0, betas=(0.0, beta2), eps=0.0)
+        found = []
+        for _ in range(40):
+            before = param.item()
+            param.grad = torch.full((1,), size, dtype=dtype)
+            optimizer.step()
+            found.append(param.item() - before)
+        return found
+
+    adaptive = {
+        cls.__module__.partition(".")[0]: [
+            abs(one - other) < 0.1 for one, other in zip(moves(cls, 1.0), moves(cls, 4.0), strict=True)
+        ]
+        for cls in (cases.Case("RAdam").ours, torch.optim.RAdam)
+    }
+    assert adaptive["torchpace"] == adaptive["torch"]
+    assert any(adaptive["torch"]) is (beta2 > 0.667)

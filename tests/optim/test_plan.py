@@ -17,6 +17,11 @@ CASES = [
     Case("Adagrad", {"eps": 1e-2, "lr_decay": 0.1}),
     Case("Adam", {"eps": 1e-2, "amsgrad": True}),
     Case("AdamW", {"eps": 1e-2, "lr": 0.1}),
+    Case("Adadelta", {"eps": 1e-2}),
+    Case("Adamax", {"eps": 1e-2}),
+    Case("RAdam", {"eps": 1e-2, "betas": (0.9, 0.8)}),
+    Case("Rprop"),
+    Case("Lion", {"lr": 0.1}),
 ]
 SHAPES = [(4, 4), (5,), (), (70, 60)]
 

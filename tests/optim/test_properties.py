@@ -19,6 +19,17 @@ OPTIONS = {
     "Adagrad": COMMON | {"lr_decay": small, "eps": st.just(1e-8), "initial_accumulator_value": small},
     "Adam": ADAM,
     "AdamW": ADAM,
+    "Adadelta": COMMON | {"rho": unit, "eps": st.sampled_from([1e-6, 1e-3])},
+    "Adamax": COMMON | {"betas": st.tuples(unit, unit), "eps": st.sampled_from([1e-8, 1e-3])},
+    "RAdam": COMMON
+    | {"betas": st.tuples(unit, unit), "eps": st.sampled_from([1e-8, 1e-3]), "decoupled_weight_decay": st.booleans()},
+    "Lion": COMMON | {"betas": st.tuples(unit, unit)},
+    "Rprop": {
+        "lr": st.floats(0, 1),
+        "etas": st.tuples(st.floats(0.1, 0.9), st.floats(1.1, 3)),
+        "step_sizes": st.tuples(st.floats(0, 0.1), st.floats(0.1, 1)),
+        "maximize": st.booleans(),
+    },
 }
 
 

@@ -14,8 +14,8 @@ SHAPES = [(400,), (30, 5), (), (0,)]
 
 
 def unscales(name):
-    """Whether torch leaves the unscaling to it: not to RMSprop, which has no fused=True, nor to Adagrad up to 2.11."""
-    optimizer = getattr(torch.optim, name)([torch.nn.Parameter(torch.ones(1))], **OPTIONS[name], fused=True)
+    """Whether torch leaves the unscaling to it: not to those without fused=True, nor to Adagrad up to 2.11."""
+    optimizer = cases.torchs(name)([torch.nn.Parameter(torch.ones(1))], **OPTIONS[name], fused=True)
     return getattr(optimizer, "_step_supports_amp_scaling", False)
 
 
@@ -73,7 +73,7 @@ def test_the_unscaled_gradient_is_written_back(name, scale, dtype):
         pytest.skip("the scaled gradients overflow")
     ours, _, grads = train(getattr(optim, name), name, scale, dtype, fused=True)
     assert ours.last_path == "fused"
-    _, _, theirs = train(getattr(torch.optim, name), name, scale, dtype, fused=True)
+    _, _, theirs = train(cases.torchs(name), name, scale, dtype, fused=True)
     eps = torch.finfo(dtype if dtype != torch.float64 else torch.float32).eps  # a GradScaler's scale is a float32
     torch.testing.assert_close(grads, theirs, rtol=2 * eps, atol=0)
 
@@ -94,7 +94,7 @@ def test_the_step_is_that_of_unscaled_gradients(name, scale, dtype):
 
     def plain(dtype_of_step):
         expected = [torch.nn.Parameter(value.to(dtype_of_step)) for value in draw(dtype, 0)]
-        optimizer = getattr(torch.optim, name)(cases.two_groups(expected), **OPTIONS[name], foreach=False)
+        optimizer = cases.torchs(name)(cases.two_groups(expected), **OPTIONS[name], foreach=False)
         for seed in (1, 2, 3):
             for param, grad in zip(expected, unscaled_by_torch(draw(dtype, seed), scale), strict=True):
                 param.grad = grad.to(dtype_of_step)
@@ -155,7 +155,7 @@ def test_the_norm_is_of_the_unscaled_gradients(name, scale, dtype):
         everything = [param for group in optimizer.param_groups for param in group["params"]]
         torch.nn.utils.clip_grad_norm_(everything, 2.0)
 
-    _, expected, _ = train(getattr(torch.optim, name), name, scale, dtype, between=clip, foreach=False)
+    _, expected, _ = train(cases.torchs(name), name, scale, dtype, between=clip, foreach=False)
     torch.testing.assert_close(params, expected)
 
 
@@ -182,8 +182,8 @@ def test_unscaled_and_clipped_by_hand(name):
             scaler.update()
         return params
 
-    fused = {} if name == "RMSprop" else {"fused": True}
-    torch.testing.assert_close(flow(getattr(optim, name), **fused), flow(getattr(torch.optim, name), foreach=False))
+    fused = {"fused": True} if name in cases.TAKE_FUSED else {}
+    torch.testing.assert_close(flow(getattr(optim, name), **fused), flow(cases.torchs(name), foreach=False))
 
 
 @pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1.0}], ids=str)
@@ -206,7 +206,7 @@ def test_a_gradient_of_two_parameters_is_unscaled_once(name, options):
     if options:
         norm = torch.nn.utils.clip_grad_norm_(expected, 1.0)
         torch.testing.assert_close(optimizer.grad_norm, norm)
-    getattr(torch.optim, name)(expected, foreach=False, **OPTIONS[name]).step()
+    cases.torchs(name)(expected, foreach=False, **OPTIONS[name]).step()
     torch.testing.assert_close(params, expected)
 
 

@@ -24,6 +24,12 @@ COMPLEX = [
     Case("Adam", {"amsgrad": True, "maximize": True}),
     Case("AdamW"),
     Case("AdamW", {"amsgrad": True}),
+    Case("Adadelta", {"weight_decay": 0.1, "maximize": True}),
+    Case("Adamax", {"weight_decay": 0.1, "maximize": True}),
+    Case("RAdam", {"weight_decay": 0.1, "betas": (0.9, 0.6)}),
+    Case("RAdam", {"betas": (0.9, 0.8), "maximize": True}),
+    Case("Rprop"),
+    Case("Rprop", {"lr": 1.0, "maximize": True}),
 ]
 SHAPES = [(3, 4), (7,), (), (0,), (50, 3)]
 
@@ -86,7 +92,7 @@ def test_conjugate_gradients_take_torchs_path(name, max_norm):
     """As in torch, whose plain loop refuses them but in SGD, and clips them into plain ones."""
     param, other = (torch.nn.Parameter(torch.ones(3, dtype=torch.complex128)) for _ in range(2))
     ours = getattr(optim, name)([param], max_grad_norm=max_norm)
-    theirs = getattr(torch.optim, name)([other], foreach=False)
+    theirs = cases.torchs(name)([other], foreach=False)
     param.grad = torch.tensor([1 + 2j, 3 - 1j, 0], dtype=torch.complex128).conj()
     other.grad = param.grad if max_norm is None else param.grad.resolve_conj()
     if max_norm is not None:
@@ -124,6 +130,10 @@ MIXES = [
         Case("Adagrad"),
         Case("Adam", {"amsgrad": True}),
         Case("AdamW"),
+        Case("Adadelta"),
+        Case("Adamax"),
+        Case("RAdam", {"betas": (0.9, 0.8)}),
+        Case("Rprop"),
     ],
     ids=str,
 )
@@ -226,7 +236,7 @@ def test_gradient_of_another_type(name, dtype):
     start, grads = torch.linspace(1, 2, 40), [torch.linspace(1, 2, 40).to(dtype) * size for size in (1, 2, 3)]
     param, wide = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.double())
     param.grad_dtype = dtype
-    ours, exact = getattr(optim, name)([param], lr=0.1), getattr(torch.optim, name)([wide], lr=0.1, foreach=False)
+    ours, exact = getattr(optim, name)([param], lr=0.1), cases.torchs(name)([wide], lr=0.1, foreach=False)
     for grad in grads:
         param.grad, wide.grad = grad, grad.double()
         ours.step()
@@ -348,6 +358,6 @@ def test_strides_that_only_look_as_if_they_overlapped(name):
         return optimizer, store.detach()
 
     ours, store = flow(getattr(optim, name))
-    _, expected = flow(getattr(torch.optim, name), foreach=False)
+    _, expected = flow(cases.torchs(name), foreach=False)
     assert ours.last_path == "fused"
     torch.testing.assert_close(store, expected, rtol=1e-12, atol=1e-12)

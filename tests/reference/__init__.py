@@ -4,9 +4,14 @@ Each takes the parameter, its gradient, its state (a dict, empty before the firs
 new parameter. Nothing here looks at torch or at torchpace.
 """
 
+from reference.adadelta import adadelta
 from reference.adagrad import adagrad
 from reference.adam import adam
+from reference.adamax import adamax
+from reference.lion import lion
+from reference.radam import radam
 from reference.rmsprop import rmsprop
+from reference.rprop import rprop
 from reference.sgd import sgd
 
-__all__ = ["adagrad", "adam", "rmsprop", "sgd"]
+__all__ = ["adadelta", "adagrad", "adam", "adamax", "lion", "radam", "rmsprop", "rprop", "sgd"]

@@ -16,6 +16,11 @@ OPTIMIZERS = {
     optim.SGD: {"momentum": 0.9, "nesterov": True},
     optim.RMSprop: {"centered": True, "momentum": 0.9},
     optim.Adagrad: {"lr_decay": 0.1},
+    optim.Adadelta: {"weight_decay": 0.1},
+    optim.Adamax: {"weight_decay": 0.1},
+    optim.RAdam: {"betas": (0.9, 0.8)},
+    optim.Rprop: {"lr": 0.1},
+    optim.Lion: {"weight_decay": 0.1},
 }
 
 

@@ -3,7 +3,10 @@
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Constant, Schedule};
-use torchpace::tch::{Adagrad, Adam, AdamW, Config, Error, Group, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
+use torchpace::tch::{
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Config, Error, Group, Lion, Nonfinite, Optimizer, Outcome, RAdam, RmsProp,
+    Rprop, Sgd,
+};
 
 use super::{cosine, leaf, named, values};
 
@@ -28,6 +31,11 @@ fn types_are_what_users_expect() {
     options::<Adagrad>();
     options::<Adam>();
     options::<AdamW>();
+    options::<Adadelta>();
+    options::<Adamax>();
+    options::<RAdam>();
+    options::<Rprop>();
+    options::<Lion>();
     movable::<Optimizer>();
     movable::<Group<Adam>>();
     movable::<Outcome>();
@@ -142,8 +150,9 @@ fn set_all<O: Config>(build: impl Fn(Vec<Group<O>>) -> Result<Optimizer, Error>,
             }
             assert_eq!(optimizer.option(0, name).unwrap(), before);
         }
-        optimizer.set_option(0, name, 0.5).unwrap();
-        assert_eq!(optimizer.option(0, name).unwrap(), 0.5);
+        let good = if *name == "etas[1]" { 1.5 } else { 0.5 };
+        optimizer.set_option(0, name, good).unwrap();
+        assert_eq!(optimizer.option(0, name).unwrap(), good);
     }
     let wrong = ["", "[", "]", "[]", "[0]", "lr[0]", "lr[", "betas", "betas[2]", "betas[00]", "betas[+1]", "betas[-1]"];
     for name in wrong.into_iter().chain(["Lr", "nesterov", "nonfinite_norm", "clip_value", "params", "\u{3b2}[0]"]) {
@@ -176,6 +185,15 @@ fn options_out_of_their_ranges_and_of_no_name() {
     let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "max_grad_norm"];
     set_all(Adam::build_groups, Adam { max_grad_norm, ..Adam::default() }, &names);
     set_all(AdamW::build_groups, AdamW { max_grad_norm, ..AdamW::default() }, &names);
+    let names = ["lr", "rho", "eps", "weight_decay", "max_grad_norm"];
+    set_all(Adadelta::build_groups, Adadelta { max_grad_norm, ..Adadelta::default() }, &names);
+    let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "max_grad_norm"];
+    set_all(Adamax::build_groups, Adamax { max_grad_norm, ..Adamax::default() }, &names);
+    set_all(RAdam::build_groups, RAdam { max_grad_norm, ..RAdam::default() }, &names);
+    let names = ["lr", "etas[0]", "etas[1]", "step_sizes[0]", "step_sizes[1]", "max_grad_norm"];
+    set_all(Rprop::build_groups, Rprop { max_grad_norm, ..Rprop::default() }, &names);
+    let names = ["lr", "betas[0]", "betas[1]", "weight_decay", "max_grad_norm"];
+    set_all(Lion::build_groups, Lion { max_grad_norm, ..Lion::default() }, &names);
 }
 
 #[test]

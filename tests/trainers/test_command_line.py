@@ -19,6 +19,11 @@ OURS = {
     "Adagrad": {"mean": True, "eps_inside": True},
     "Adam": {"betas": (0.8, 0.9)},
     "AdamW": {"betas": (0.8, 0.9)},
+    "Adadelta": {"rho": 0.8},
+    "Adamax": {"betas": (0.8, 0.9)},
+    "RAdam": {"betas": (0.8, 0.9), "decoupled_weight_decay": True},
+    "Rprop": {"etas": (0.4, 1.3)},
+    "Lion": {"betas": (0.8, 0.9)},
 }
 COMMON = {"lr": 0.25, "max_grad_norm": 0.5, "clip_value": 0.125, "nonfinite_norm": "skip"}
 WRONG = [("no_such_option", 1), ("max_grad_norm", "wide"), ("nonfinite_norm", "stop"), ("clip_value", [1])]

@@ -35,7 +35,11 @@ def right(folder: Path) -> None:
         optim.RMSprop([{"params": net.parameters(), "lr": 0.1}], eps_inside=True),
         optim.Adagrad(params, lr=torch.tensor(0.1), mean=True),
         optim.Adam(params, betas=(0.9, 0.95), amsgrad=True, fused=True),
-        optim.Adadelta(params, rho=0.8),
+        optim.Adadelta(params, rho=0.8, max_grad_norm=1.0),
+        optim.Adamax(params, betas=(0.9, 0.95), maximize=True),
+        optim.RAdam(params, lr=torch.tensor(0.1), decoupled_weight_decay=True, clip_value=1.0),
+        optim.Rprop(params, etas=(0.4, 1.3), step_sizes=(1e-6, 1)),
+        optim.Lion(params, 1e-4, (0.9, 0.99), 0.1, max_grad_norm=1.0),
         Warm(params, warm=3),
     ]
 

@@ -1,7 +1,8 @@
 """The optimizers of `torch.optim`, with steps fused in Rust.
 
 `from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
-fused step yet are torch's own classes. `torchpace.optim.checkpoint` writes an optimizer's state to a file.
+fused step yet are torch's own classes. `Lion`, which torch lacks, is there, too. `torchpace.optim.checkpoint` writes an
+optimizer's state to a file.
 """
 
 from typing import TYPE_CHECKING
@@ -10,23 +11,24 @@ from torch import optim as _torch
 from torch.optim import (
     ASGD,
     LBFGS,
-    Adadelta,
     Adafactor,
-    Adamax,
     Muon,
     NAdam,
     Optimizer,
-    RAdam,
-    Rprop,
     SparseAdam,
 )
 
 from torchpace.optim import checkpoint as checkpoint
 from torchpace.optim import lr_scheduler, swa_utils
+from torchpace.optim.adadelta import Adadelta
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
+from torchpace.optim.adamax import Adamax
 from torchpace.optim.adamw import AdamW
+from torchpace.optim.lion import Lion as Lion
+from torchpace.optim.radam import RAdam
 from torchpace.optim.rmsprop import RMSprop
+from torchpace.optim.rprop import Rprop
 from torchpace.optim.sgd import SGD
 
 if TYPE_CHECKING:

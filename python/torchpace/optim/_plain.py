@@ -10,7 +10,11 @@ from torch import Tensor
 
 from torchpace import _native
 
-_NUMBERS = ("lr", "lr_decay", "momentum", "alpha", "eps", "weight_decay", "initial_accumulator_value")
+_NUMBERS = (
+    *("lr", "lr_decay", "momentum", "momentum_decay", "alpha", "rho", "eps", "weight_decay", "lambd", "t0"),
+    "initial_accumulator_value",
+)
+_PAIRS = ("betas", "etas", "step_sizes")
 
 
 def construct(construct: Callable[[dict[str, Any]], None], arguments: dict[str, Any]) -> None:
@@ -31,11 +35,13 @@ def construct(construct: Callable[[dict[str, Any]], None], arguments: dict[str, 
 
 def _converted(arguments: dict[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
-    betas, initial = arguments.get("betas"), arguments.get("initial_accumulator_value")
-    if isinstance(betas, (tuple, list)) and len(betas) == 2 and not any(isinstance(one, Tensor) for one in betas):
-        pair = [_number(one) for one in betas]
-        if None not in pair and not all(type(one) is float for one in betas):
-            changed["betas"] = tuple(pair)
+    for name in _PAIRS:
+        given = arguments.get(name)
+        if isinstance(given, (tuple, list)) and len(given) == 2 and not any(isinstance(one, Tensor) for one in given):
+            pair = [_number(one) for one in given]
+            if None not in pair and not all(type(one) is float for one in given):
+                changed[name] = tuple(pair)
+    initial = arguments.get("initial_accumulator_value")
     if type(initial) not in (int, float) and not isinstance(initial, Tensor):
         value = _number(initial)
         if value is not None:
@@ -58,8 +64,9 @@ def _culprit(arguments: dict[str, Any]) -> tuple[str | None, str]:
     for name in _NUMBERS:
         if not _compares(lambda name=name: arguments.get(name, 0.0)):  # type: ignore[misc]
             return name, "a number"
-    if not all(_compares(lambda at=at: arguments.get("betas", (0.0, 0.0))[at]) for at in (0, 1)):  # type: ignore[misc]
-        return "betas", "two numbers"
+    for name in _PAIRS:
+        if not all(_compares(lambda name=name, at=at: arguments.get(name, (0.0, 0.0))[at]) for at in (0, 1)):  # type: ignore[misc]
+            return name, "two numbers"
     return None, ""
 
 

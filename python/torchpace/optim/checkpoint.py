@@ -31,8 +31,7 @@ def save(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
     """Write the state and the options of an optimizer of `torchpace.optim`.
 
     Args:
-        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW of `torchpace.optim`, or what accelerate, Fabric or Lightning
-            made of it.
+        optimizer: one of `torchpace.optim` with a fused step, or what accelerate, Fabric or Lightning made of it.
         path: the file; what was there stays until the new one is whole.
 
     Raises:

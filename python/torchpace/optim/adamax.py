@@ -1,0 +1,86 @@
+"""Adamax."""
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from torchpace.optim import _plain
+from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
+
+
+class Adamax(Fused, torch.optim.Adamax):
+    r"""Adamax, in one fused step.
+
+    With gradient :math:`g_t`, parameter :math:`\theta` and the step :math:`t` counted from 1 for each parameter:
+
+    .. math::
+        g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        u_t &= \max(\beta_2 u_{t-1}, |g_t| + \epsilon) \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma}{1 - \beta_1^t} \, \frac{m_t}{u_t}
+
+    Args:
+        params: parameters, named parameters or groups (dicts) of them, of any shapes.
+        lr: learning rate :math:`\gamma \ge 0`, parameter units: the length that no step in a coordinate much exceeds; a
+            float or a one-element tensor (default: 2e-3).
+        betas: :math:`\beta_1, \beta_2` in [0, 1) (default: (0.9, 0.999)).
+        eps: :math:`\epsilon \ge 0`, gradient units (default: 1e-8).
+        weight_decay: :math:`\lambda \ge 0`, added to the gradient (default: 0).
+        foreach: accepted for torch's sake; the step is fused either way (default: None).
+        maximize: step up the gradient (default: False).
+        differentiable: let autograd follow the step, through torch's own code (default: False).
+        capturable: let a CUDA graph capture the step; step counts are then on the device (default: False).
+        max_grad_norm: clip the gradients of all groups together to this 2-norm, gradient units, as
+            ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
+            ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
+        clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
+        skip_grad_norm: skip a step whose gradients have a 2-norm above this, or NaN, before clipping; then nothing is
+            written, and ``last_step_skipped`` is True (default: None, no step is skipped).
+        nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
+            RuntimeError (default: "propagate").
+
+    Raises:
+        ValueError: an option is out of its range, in torch's words where it is torch's.
+
+    State of a parameter: ``step``, a 0-dim count; ``exp_avg`` and ``exp_inf``, each of its shape.
+
+    Differs from torch:
+        - Fewer roundings (fused multiply-add), so float32 results may differ in the last bits.
+
+    Paper:
+        Kingma and Ba, Adam: a method for stochastic optimization, 2015, section 7.1.
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> optimizer = optim.Adamax([weight], lr=0.1)
+        >>> weight.square().sum().backward()
+        >>> optimizer.step()
+        >>> [round(value, 4) for value in weight.tolist()]
+        [0.9, -1.9]
+        >>> optimizer.last_path
+        'fused'
+    """
+
+    _rule = "adamax"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        skip_grad_norm: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+    ) -> None:
+        _plain.construct(self._construct, locals())

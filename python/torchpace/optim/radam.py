@@ -1,0 +1,98 @@
+"""RAdam."""
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from torchpace.optim import _plain
+from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
+
+
+class RAdam(Fused, torch.optim.RAdam):
+    r"""RAdam: Adam that waits with its second moment until enough steps have gone into it, in one fused step.
+
+    With gradient :math:`g_t`, parameter :math:`\theta` and the step :math:`t` counted from 1 for each parameter:
+
+    .. math::
+        g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \rho_t &= \rho_\infty - \frac{2 t \beta_2^t}{1 - \beta_2^t}, \quad \rho_\infty = \frac{2}{1 - \beta_2} - 1 \\
+        r_t &= \sqrt{\frac{(\rho_t - 4) (\rho_t - 2) \rho_\infty}{(\rho_\infty - 4) (\rho_\infty - 2) \rho_t}} \\
+        \theta_t &= \theta_{t-1} - \gamma \, \frac{m_t}{1 - \beta_1^t} \times \begin{cases}
+            r_t \sqrt{1 - \beta_2^t} / (\sqrt{v_t} + \epsilon) & \rho_t > 5 \\ 1 & \text{else} \end{cases}
+
+    With the default :math:`\beta_2` the first five steps are plain ones, as long as the gradient is large. With
+    ``decoupled_weight_decay`` the gradient is left as it is, and before all else
+
+    .. math::
+        \theta_{t-1} \leftarrow (1 - \gamma \lambda) \, \theta_{t-1}
+
+    Args:
+        params: parameters, named parameters or groups (dicts) of them, of any shapes.
+        lr: learning rate :math:`\gamma \ge 0`, parameter units (in the first steps over gradient units); a float or a
+            one-element tensor (default: 1e-3).
+        betas: :math:`\beta_1, \beta_2` in [0, 1) (default: (0.9, 0.999)).
+        eps: :math:`\epsilon \ge 0`, gradient units (default: 1e-8).
+        weight_decay: :math:`\lambda \ge 0`, added to the gradient (default: 0).
+        decoupled_weight_decay: decay as AdamW does (default: False).
+        foreach: accepted for torch's sake; the step is fused either way (default: None).
+        maximize: step up the gradient (default: False).
+        capturable: let a CUDA graph capture the step; step counts are then on the device (default: False).
+        differentiable: let autograd follow the step, through torch's own code (default: False).
+        max_grad_norm: clip the gradients of all groups together to this 2-norm, gradient units, as
+            ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
+            ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
+        clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
+        skip_grad_norm: skip a step whose gradients have a 2-norm above this, or NaN, before clipping; then nothing is
+            written, and ``last_step_skipped`` is True (default: None, no step is skipped).
+        nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
+            RuntimeError (default: "propagate").
+
+    Raises:
+        ValueError: an option is out of its range, in torch's words where it is torch's.
+
+    State of a parameter: ``step``, a 0-dim count; ``exp_avg`` and ``exp_avg_sq``, each of its shape.
+
+    Differs from torch:
+        - Fewer roundings (fused multiply-add, one factor an element), so float32 results may differ in the last bits.
+
+    Papers:
+        Liu et al., On the variance of the adaptive learning rate and beyond, 2020. Loshchilov and Hutter, Decoupled
+        weight decay regularization, 2019.
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> optimizer = optim.RAdam([weight], lr=0.1)
+        >>> weight.square().sum().backward()
+        >>> optimizer.step()
+        >>> [round(value, 4) for value in weight.tolist()]
+        [0.8, -1.6]
+        >>> optimizer.last_path
+        'fused'
+    """
+
+    _rule = "radam"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        skip_grad_norm: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+    ) -> None:
+        _plain.construct(self._construct, locals())
