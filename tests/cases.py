@@ -1,5 +1,6 @@
 """One row for each optimizer and schedule under each set of options; the tests run over all rows."""
 
+import inspect
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -28,12 +29,17 @@ class Case:
 
     @property
     def torchs(self):
-        return getattr(torch.optim, self.optimizer)
+        return torchs(self.optimizer)
 
     @property
     def rule(self):
         """The rule of tests/reference: `rule(theta, grad, state, **options)` gives the new theta."""
         return REFERENCE[self.optimizer]
+
+
+def torchs(name):
+    """Torch's class of an optimizer; where torch lacks it, the one in torch's operators that ours derives from."""
+    return getattr(torch.optim, name) if name in IN_TORCH else getattr(torchpace.optim, name).__mro__[2]
 
 
 REFERENCE = {
@@ -42,9 +48,20 @@ REFERENCE = {
     "Adagrad": reference.adagrad,
     "Adam": reference.adam,
     "AdamW": partial(reference.adam, weight_decay=1e-2, decoupled_weight_decay=True),
+    "NAdam": reference.nadam,
+    "ASGD": reference.asgd,
 }
 
 OPTIMIZERS = list(REFERENCE)
+
+IN_TORCH = [name for name in OPTIMIZERS if hasattr(torch.optim, name)]
+"""Those that torch has, too."""
+
+TAKE_FUSED = [name for name in OPTIMIZERS if "fused" in inspect.signature(torchs(name)).parameters]
+"""Those that torch has a fused kernel for."""
+
+TAKE_CAPTURABLE = [name for name in OPTIMIZERS if "capturable" in inspect.signature(torchs(name)).parameters]
+"""Those whose step counts are on the device where a graph captures them."""
 
 CASES = [
     Case("SGD", {"lr": 0.1}),
@@ -75,6 +92,16 @@ CASES = [
     Case("AdamW"),
     Case("AdamW", {"amsgrad": True, "weight_decay": 0.3}),
     Case("AdamW", {"weight_decay": 0.0, "maximize": True}),
+    Case("NAdam"),
+    Case("NAdam", {"weight_decay": 0.1}),
+    Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    Case("NAdam", {"maximize": True, "eps": 1e-3, "momentum_decay": 0.3}),
+    Case("NAdam", {"betas": (0.0, 0.9)}),
+    Case("NAdam", {"betas": (0.3, 0.0), "momentum_decay": 0.0}),
+    Case("ASGD"),
+    Case("ASGD", {"t0": 3.0, "lambd": 0.1}),
+    Case("ASGD", {"weight_decay": 0.1, "alpha": 0.5}),
+    Case("ASGD", {"lr": 0.1, "lambd": 0.5, "t0": 0, "maximize": True}),
 ]
 
 VARIANTS = [
@@ -179,6 +206,13 @@ def settings(optimizer):
         }
         for group in optimizer.param_groups
     ]
+
+
+def with_wide_scalars(case, request):
+    """Has scalars and counts made in float64 for the rest of a test; torch makes them of the default type."""
+    if case.ours._scalars:
+        request.addfinalizer(partial(torch.set_default_dtype, torch.get_default_dtype()))
+        torch.set_default_dtype(torch.float64)
 
 
 SHAPES = [(), (1,), (0,), (3, 0, 2), (7,), (31,), (33, 3), (2, 3, 5, 7), (100_003,)]

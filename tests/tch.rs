@@ -5,6 +5,8 @@
 mod files;
 #[path = "tch/inputs.rs"]
 mod inputs;
+#[path = "tch/scalars.rs"]
+mod scalars;
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +14,7 @@ use std::process::Command;
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
-use torchpace::tch::{Adagrad, Adam, AdamW, Error, Group, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
+use torchpace::tch::{Adagrad, Adam, AdamW, Asgd, Error, Group, NAdam, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
 fn numbers(seed: i64, size: &[i64], kind: Kind) -> Tensor {
@@ -765,7 +767,7 @@ const NAMES: [&str; 3] = ["own", "none", "one"];
 fn python_and_rust_take_turns() {
     tch::set_num_threads(1);
     let root = std::env::temp_dir().join(format!("torchpace-turns-{}", std::process::id()));
-    let builds: [(&str, &str, Build); 6] = [
+    let builds: Vec<(&str, &str, Build)> = vec![
         (
             "SGD",
             r#"{"lr": 0.01, "momentum": 0.9, "nesterov": true, "weight_decay": 0.1}"#,
@@ -804,6 +806,19 @@ fn python_and_rust_take_turns() {
             }),
         ),
         ("AdamW", r#"{"lr": 0.01}"#, Box::new(|s| AdamW::default().build(s, 0.01))),
+        (
+            "NAdam",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "momentum_decay": 0.3}"#,
+            Box::new(|s| {
+                let options = NAdam { betas: [0.8, 0.9], weight_decay: 0.1, ..NAdam::default() };
+                NAdam { momentum_decay: 0.3, ..options }.build(s, 0.01)
+            }),
+        ),
+        (
+            "ASGD",
+            r#"{"lr": 0.05, "lambd": 0.2, "alpha": 0.5, "t0": 3.0}"#,
+            Box::new(|s| Asgd { lambd: 0.2, alpha: 0.5, t0: 3.0, ..Asgd::default() }.build(s, 0.05)),
+        ),
     ];
     let kinds = [Kind::Float, Kind::Double, Kind::BFloat16];
     let mut cases = Vec::new();

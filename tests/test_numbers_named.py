@@ -230,6 +230,8 @@ OPTIONS = {
     "Adagrad": {"lr": 0.5, "lr_decay": 0.5, "weight_decay": 0.25, "initial_accumulator_value": 0.5, "eps": 0.25},
     "Adam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
     "AdamW": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
+    "NAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25, "momentum_decay": 0.25},
+    "ASGD": {"lr": 0.5, "lambd": 0.25, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.25},
 }
 CLIPPING = {"max_grad_norm": 1.0, "clip_value": 0.25}
 EACH_OPTION = [(name, option) for name, options in OPTIONS.items() for option in (*options, *CLIPPING)]

@@ -2,12 +2,16 @@
 
 mod adagrad;
 mod adam;
+mod asgd;
+mod nadam;
 mod rmsprop;
 mod sgd;
 mod terms;
 
 pub use adagrad::Adagrad;
 pub use adam::Adam;
+pub use asgd::Asgd;
+pub use nadam::NAdam;
 pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
 
@@ -42,4 +46,4 @@ macro_rules! list {
     };
 }
 
-list![Adagrad, Adam, RmsProp, Sgd];
+list![Adagrad, Adam, Asgd, NAdam, RmsProp, Sgd];

@@ -47,8 +47,8 @@ impl<O> Group<O> {
     }
 }
 
-/// The options of an optimizer: [`Sgd`](super::Sgd), [`RmsProp`](super::RmsProp), [`Adagrad`](super::Adagrad),
-/// [`Adam`](super::Adam) or [`AdamW`](super::AdamW), and no other type.
+/// The options of an optimizer, such as [`Sgd`](super::Sgd) or [`AdamW`](super::AdamW): those of [`torchpace::tch`](super),
+/// and no other type.
 ///
 /// ```
 /// use torchpace::tch::{Adam, AdamW, Config};

@@ -40,7 +40,7 @@ mod threads;
 mod version;
 
 pub use crate::batch::Nonfinite;
-pub use config::{Adagrad, Adam, AdamW, RmsProp, Sgd};
+pub use config::{Adagrad, Adam, AdamW, Asgd, NAdam, RmsProp, Sgd};
 pub use error::Error;
 pub use group::{Config, Group};
 pub use optimizer::Optimizer;

@@ -14,8 +14,7 @@ use super::parameters::Parameters;
 use super::settings::Settings;
 use super::steps::{AnySteps, Outcome};
 
-/// An optimizer, made by one of [`Sgd`](super::Sgd), [`RmsProp`](super::RmsProp), [`Adagrad`](super::Adagrad),
-/// [`Adam`](super::Adam) and [`AdamW`](super::AdamW).
+/// An optimizer, made by its options, such as [`Sgd`](super::Sgd) or [`AdamW`](super::AdamW).
 ///
 /// A step is one pass over the memory of all parameters that have a gradient, on torch's own threads; on a CUDA device one
 /// launch for all of the same types, on the default stream, of a kernel that NVRTC compiles in the first step. Clipping by

@@ -40,7 +40,7 @@ fn chosen() -> BTreeMap<String, Kernel> {
     all.insert("variant_clip_value".into(), momentum.step(types("f32"), Variant { clip_value: true, ..some }));
     all.insert("variant_on_device".into(), momentum.step(types("f32"), Variant { on_device: true, ..some }));
     all.insert("variant_strided".into(), momentum.step(types("f32"), Variant { strided: true, unscale: true, ..some }));
-    for rule in ["sgd", "rmsprop", "adagrad", "adam"] {
+    for rule in ["sgd", "rmsprop", "adagrad", "adam", "nadam", "asgd"] {
         all.insert(format!("begin_{rule}"), case(rule, "plain").begin(Counts::OnDevice(Dtype::F32), false));
     }
     all.insert("norm_bf16".into(), norm(Dtype::Bf16, false).unwrap());
@@ -132,7 +132,7 @@ fn types_without_arithmetic_have_no_text() {
     };
     assert_eq!(step("momentum", None), None);
     assert_eq!(step("momentum", Some(Dtype::C64)), None);
-    assert_eq!(begin(&rule("plain"), Counts::OnDevice(Dtype::F16), false), None);
+    assert_eq!(begin(&rule("plain"), Counts::OnDevice(Dtype::F16), [None], false), None);
     // A slot that is not live plays no part.
     assert!(step("plain", None).is_some());
     assert_eq!(step("plain", Some(Dtype::F64)), step("plain", None));

@@ -11,6 +11,8 @@ import os
 import pytest
 import torch
 
+import cases
+
 DEVICE = os.environ.get("TORCHPACE_TEST_DEVICE", "cuda")
 
 
@@ -38,7 +40,7 @@ def needs(device):
     """`needs(name, option)` skips where torch's optimizer does not take the option on this device."""
 
     def check(name, option):
-        cls = getattr(torch.optim, name)
+        cls = cases.torchs(name)
         if option not in inspect.signature(cls).parameters or (option == "capturable" and device.type != "cuda"):
             pytest.skip(f"torch's {name} has no {option} on {device.type}")
         if option == "fused":

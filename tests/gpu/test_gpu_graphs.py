@@ -12,7 +12,7 @@ pytestmark = [
     # What a capture says that an error has ended.
     pytest.mark.filterwarnings("ignore:The CUDA Graph is empty"),
 ]
-CAPTURABLE = ["RMSprop", "Adam", "AdamW"]
+each_capturable = pytest.mark.parametrize("name", cases.TAKE_CAPTURABLE)
 SHAPES = [(5,), (300, 7), (), (70_001,)]
 
 
@@ -38,7 +38,7 @@ def capture(optimizer):
 
 
 @pytest.mark.parametrize("options", [{}, {"max_grad_norm": 0.5}, {"clip_value": 0.1}], ids=str)
-@pytest.mark.parametrize("name", CAPTURABLE)
+@each_capturable
 def test_replays_are_eager_steps(name, options, device):
     runs = []
     for captured in (False, True):
@@ -57,7 +57,7 @@ def test_replays_are_eager_steps(name, options, device):
     assert all(torch.equal(left, right) for left, right in zip(*runs, strict=True))
 
 
-@pytest.mark.parametrize("name", CAPTURABLE)
+@each_capturable
 def test_an_eager_step_with_other_gradients_between_replays(name, device):
     runs = []
     for captured in (False, True):
@@ -135,7 +135,7 @@ def test_a_first_step_in_a_capture_is_an_error(device):
     assert optimizer.last_path == "fused"
 
 
-@pytest.mark.parametrize("name", CAPTURABLE)
+@each_capturable
 def test_a_capture_without_capturable_is_torchs_error(name, device):
     optimizer, params = make(name, device, lr=0.05)
     set_grads(params, 1)

@@ -40,7 +40,7 @@ def train(cls, name, device, bad=(), **options):
 @pytest.mark.parametrize("fused", [False, True])
 @each_optimizer
 def test_as_torchs_single_tensor_code(name, fused, bad, device):
-    _, expected, grads = train(getattr(torch.optim, name), name, device, bad, foreach=False)
+    _, expected, grads = train(cases.torchs(name), name, device, bad, foreach=False)
     options = {"fused": True} if fused else {}
     optimizer, params, left = train(getattr(optim, name), name, device, bad, **options)
     torch.testing.assert_close(params, expected, rtol=1e-5, atol=1e-6)
@@ -53,7 +53,7 @@ def test_as_torchs_single_tensor_code(name, fused, bad, device):
 @each_optimizer
 def test_clipping_after_unscale(name, device):
     ends = []
-    for cls, options in ((getattr(torch.optim, name), {"foreach": False}), (getattr(optim, name), {"fused": True})):
+    for cls, options in ((cases.torchs(name), {"foreach": False}), (getattr(optim, name), {"fused": True})):
         optimizer, params = make(cls, name, device, **options)
         scaler = torch.amp.GradScaler(device.type, init_scale=1024.0)
         scaler.scale(torch.ones((), device=device))

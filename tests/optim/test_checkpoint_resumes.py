@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import cases
 from torchpace import optim
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors")
@@ -101,7 +102,7 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("groups", GROUPS)
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adagrad", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_names_that_are_there_twice(name, groups, tmp_path):
     options = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}
 

@@ -23,6 +23,8 @@ OPTIONS = {
     "Adagrad": {"eps": 1e-3},
     "Adam": {"eps": 1e-3, "maximize": True},
     "AdamW": {"eps": 1e-3},
+    "NAdam": {"eps": 1e-3, "lr": 0.05},
+    "ASGD": {"lambd": 0.1, "t0": 1.0},
 }
 CLIPS = [
     {"max_grad_norm": 5.0},
@@ -518,7 +520,8 @@ def test_autograd_follows_a_clipped_step(name, clip):
 
     def moved(size, **options):
         param = torch.linspace(1, 2, 4, dtype=torch.float64).requires_grad_().clone()  # no leaf: autograd follows it
-        optimizer = getattr(optim, name)([param], **OPTIONS[name] | {"eps": 0.5} if name != "SGD" else {}, **options)
+        smooth = OPTIONS[name] | {"eps": 0.5} if "eps" in OPTIONS[name] else {}
+        optimizer = getattr(optim, name)([param], **smooth, **options)
         param.grad = torch.linspace(1, 2, 4, dtype=torch.float64) * size
         grad = param.grad
         optimizer.step()

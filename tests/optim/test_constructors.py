@@ -19,6 +19,8 @@ OWN = {
     "Adagrad": COMMON | {"mean": False, "eps_inside": False},
     "Adam": COMMON,
     "AdamW": COMMON,
+    "NAdam": COMMON,
+    "ASGD": COMMON,
 }
 ON = {
     "max_grad_norm": 1.5,
@@ -102,10 +104,13 @@ def test_each_argument_arrives_by_place_and_by_name(name):
         "eps": 0.25,
         "weight_decay": 0.0625,
         "lr_decay": 0.5,
+        "momentum_decay": 0.125,
+        "lambd": 0.25,
+        "t0": 4.0,
         "initial_accumulator_value": 2.0,
         "centered": True,
         "amsgrad": True,
-        "decoupled_weight_decay": name == "Adam",
+        "decoupled_weight_decay": name != "AdamW",
         "maximize": True,
         "foreach": False,
         "capturable": False,

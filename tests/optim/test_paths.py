@@ -34,7 +34,7 @@ def compare(name, make_params, make_grads, reason, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of complex and sparse tensors, the same in both
         ours = run(getattr(optim, name), params, [make_grads() for _ in range(3)], **options)
-        run(getattr(torch.optim, name), reference, [make_grads() for _ in range(3)], **torchs)
+        run(cases.torchs(name), reference, [make_grads() for _ in range(3)], **torchs)
     for param, expected in zip(params, reference, strict=True):
         torch.testing.assert_close(param.to_dense() if param.is_sparse else param, expected)
     assert reason in ours.last_path, ours.last_path
@@ -55,7 +55,7 @@ def test_other_types(name, dtype):
 @each_optimizer
 def test_gradient_laid_out_unlike_the_parameter(name):
     values = torch.arange(12.0).reshape(3, 4)
-    for fused in (None, True) if name != "RMSprop" else (None,):
+    for fused in (None, True) if name in cases.TAKE_FUSED else (None,):
         compare(
             name,
             lambda: [leaf(values)],
@@ -160,12 +160,12 @@ def test_differentiable(name):
 
     ours, slope = outcome(getattr(optim, name))
     assert ours.last_path == "torch: param_groups[0] has differentiable=True"
-    torch.testing.assert_close(slope, outcome(getattr(torch.optim, name))[1])
+    torch.testing.assert_close(slope, outcome(cases.torchs(name))[1])
 
 
-@pytest.mark.parametrize("name", ["RMSprop", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", cases.TAKE_CAPTURABLE)
 def test_capturable_on_the_cpu_fails_as_in_torch(name):
-    for cls in (getattr(torch.optim, name), getattr(optim, name)):
+    for cls in (cases.torchs(name), getattr(optim, name)):
         with pytest.raises(AssertionError, match="If capturable=True"):
             run(cls, [leaf(torch.ones(2))], [[torch.ones(2)]], capturable=True)
 
@@ -173,9 +173,9 @@ def test_capturable_on_the_cpu_fails_as_in_torch(name):
 @pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": False}, {"fused": True}], ids=str)
 @each_optimizer
 def test_foreach_and_fused_are_hints(name, options):
-    if name == "RMSprop" and "fused" in options:
+    if name not in cases.TAKE_FUSED and "fused" in options:
         with pytest.raises(TypeError):
-            optim.RMSprop([leaf(torch.ones(2))], **options)
+            getattr(optim, name)([leaf(torch.ones(2))], **options)
         return
     compare(name, lambda: [leaf(torch.ones(3, 4))], lambda: [torch.full((3, 4), 0.5)], "fused", **options)
 
@@ -258,7 +258,7 @@ def test_compiled_step(name):
         warnings.simplefilter("ignore")  # dynamo's own
         compiled, path = outcome(getattr(optim, name), lambda step: torch.compile(step, backend="eager"))
         torch._dynamo.reset()
-        expected, _ = outcome(getattr(torch.optim, name), lambda step: torch.compile(step, backend="eager"))
+        expected, _ = outcome(cases.torchs(name), lambda step: torch.compile(step, backend="eager"))
         torch._dynamo.reset()
     assert compiled == expected
     assert path == "torch: torch.compile is tracing"

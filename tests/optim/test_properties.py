@@ -19,6 +19,14 @@ OPTIONS = {
     "Adagrad": COMMON | {"lr_decay": small, "eps": st.just(1e-8), "initial_accumulator_value": small},
     "Adam": ADAM,
     "AdamW": ADAM,
+    "NAdam": COMMON
+    | {
+        "betas": st.tuples(unit, unit),
+        "eps": st.sampled_from([1e-8, 1e-3]),
+        "momentum_decay": small,
+        "decoupled_weight_decay": st.booleans(),
+    },
+    "ASGD": COMMON | {"lambd": small, "alpha": unit, "t0": st.floats(0, 5)},
 }
 
 

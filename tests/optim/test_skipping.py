@@ -81,7 +81,7 @@ SIZES = [20.0, 1.0, 3.0, -20.0, 2.0, INF, 0.0, NAN, -1.5, 2.5]
 @each_optimizer
 def test_as_torch_behind_an_if(name, options, most, clip, left):
     ours, params = make(getattr(optim, name), left, **OPTIONS[name], **options)
-    theirs, expected = make(getattr(torch.optim, name), **OPTIONS[name], foreach=False)
+    theirs, expected = make(cases.torchs(name), **OPTIONS[name], foreach=False)
     sizes = [size for size in SIZES if not (most == INF and abs(size) == INF)]
     for size in sizes:
         give(params, size)
@@ -248,9 +248,9 @@ def test_before_the_first_step_and_in_copies():
 @pytest.mark.parametrize("value", [INF, NAN])
 @each_optimizer
 def test_steps_that_a_scaler_skips(name, value, fused):
-    if name == "RMSprop" and fused:
-        pytest.skip("torch's RMSprop has no fused=True")
-    given = {} if name == "RMSprop" else {"fused": fused}
+    if name not in cases.TAKE_FUSED and fused:
+        pytest.skip(f"torch's {name} has no fused=True")
+    given = {"fused": fused} if name in cases.TAKE_FUSED else {}
     optimizer, params = make(getattr(optim, name), max_grad_norm=1.0, **given)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     scaler.scale(torch.ones(()))

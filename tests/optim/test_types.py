@@ -24,6 +24,10 @@ COMPLEX = [
     Case("Adam", {"amsgrad": True, "maximize": True}),
     Case("AdamW"),
     Case("AdamW", {"amsgrad": True}),
+    Case("NAdam", {"weight_decay": 0.1}),
+    Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    Case("ASGD", {"lambd": 0.1, "t0": 1.0, "weight_decay": 0.1}),
+    Case("ASGD", {"maximize": True}),
 ]
 SHAPES = [(3, 4), (7,), (), (0,), (50, 3)]
 

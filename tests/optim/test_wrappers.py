@@ -66,7 +66,7 @@ def test_the_last_step_is_told_through_a_wrapper(name, wrapper):
     optimizer.param_groups[0]["nonfinite_norm"] = "skip"
     wrapped.step()
     assert wrapped.last_step_skipped is True
-    assert isinstance(wrapped, getattr(torch.optim, name)) is (wrapper is not Holding)
+    assert isinstance(wrapped, cases.torchs(name)) is (wrapper is not Holding)
 
 
 @pytest.mark.parametrize("wrapper", [Delegating, Sharing, Holding])
@@ -74,8 +74,9 @@ def test_the_last_step_is_told_through_a_wrapper(name, wrapper):
 @each_optimizer
 def test_a_scaler_asks_the_optimizer_inside(name, fused, wrapper):
     """Whether the step unscales by itself; and the scheduler knows that the scaler was asked to step."""
-    optimizer, param = make(name, fused=fused) if name != "RMSprop" else make(name)
-    torchs = getattr(torch.optim, name)([param], **({} if name == "RMSprop" else {"fused": fused}))
+    options = {"fused": fused} if name in cases.TAKE_FUSED else {}
+    optimizer, param = make(name, **options)
+    torchs = cases.torchs(name)([param], **options)
     wrapped, absent = wrapper(optimizer), object()
     for thing in (optimizer, wrapped):
         found = getattr(thing, "_step_supports_amp_scaling", absent)
@@ -88,7 +89,7 @@ def test_a_scaler_asks_the_optimizer_inside(name, fused, wrapper):
 def test_public_attributes_are_torchs_before_and_after_a_copy(name):
     """torch compares them in its own tests."""
     optimizer, param = make(name, max_grad_norm=1.0)
-    theirs = getattr(torch.optim, name)([torch.nn.Parameter(torch.ones(4))])
+    theirs = cases.torchs(name)([torch.nn.Parameter(torch.ones(4))])
 
     def public(thing):
         return {key for key in vars(thing) if not key.startswith("_")}

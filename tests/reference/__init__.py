@@ -6,7 +6,9 @@ new parameter. Nothing here looks at torch or at torchpace.
 
 from reference.adagrad import adagrad
 from reference.adam import adam
+from reference.asgd import asgd
+from reference.nadam import nadam
 from reference.rmsprop import rmsprop
 from reference.sgd import sgd
 
-__all__ = ["adagrad", "adam", "rmsprop", "sgd"]
+__all__ = ["adagrad", "adam", "asgd", "nadam", "rmsprop", "sgd"]

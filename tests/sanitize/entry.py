@@ -16,6 +16,8 @@ OPTIMIZERS = {
     optim.SGD: {"momentum": 0.9, "nesterov": True},
     optim.RMSprop: {"centered": True, "momentum": 0.9},
     optim.Adagrad: {"lr_decay": 0.1},
+    optim.NAdam: {"weight_decay": 0.1},
+    optim.ASGD: {"lambd": 0.1, "t0": 1.0},
 }
 
 

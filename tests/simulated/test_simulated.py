@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+import cases
 from torchpace import _native, optim
 
 pytestmark = pytest.mark.skipif(
@@ -44,7 +45,7 @@ def test_tensors_of_the_cpu_are_those_of_a_gpu():
     assert plan_step(optimizer, torch.tensor(2.0)) == "fused"
 
 
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adagrad", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_gradients_are_unscaled_on_the_device(name):
     scaled, params = make(getattr(optim, name))
     plain, expected = make(getattr(optim, name))

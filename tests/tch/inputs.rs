@@ -3,7 +3,9 @@
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Constant, Schedule};
-use torchpace::tch::{Adagrad, Adam, AdamW, Config, Error, Group, Nonfinite, Optimizer, Outcome, RmsProp, Sgd};
+use torchpace::tch::{
+    Adagrad, Adam, AdamW, Asgd, Config, Error, Group, NAdam, Nonfinite, Optimizer, Outcome, RmsProp, Sgd,
+};
 
 use super::{cosine, leaf, named, values};
 
@@ -28,6 +30,8 @@ fn types_are_what_users_expect() {
     options::<Adagrad>();
     options::<Adam>();
     options::<AdamW>();
+    options::<NAdam>();
+    options::<Asgd>();
     movable::<Optimizer>();
     movable::<Group<Adam>>();
     movable::<Outcome>();
@@ -176,6 +180,10 @@ fn options_out_of_their_ranges_and_of_no_name() {
     let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "max_grad_norm"];
     set_all(Adam::build_groups, Adam { max_grad_norm, ..Adam::default() }, &names);
     set_all(AdamW::build_groups, AdamW { max_grad_norm, ..AdamW::default() }, &names);
+    let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "momentum_decay", "max_grad_norm"];
+    set_all(NAdam::build_groups, NAdam { max_grad_norm, ..NAdam::default() }, &names);
+    let names = ["lr", "lambd", "alpha", "t0", "weight_decay", "max_grad_norm"];
+    set_all(Asgd::build_groups, Asgd { max_grad_norm, ..Asgd::default() }, &names);
 }
 
 #[test]

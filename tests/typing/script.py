@@ -36,6 +36,8 @@ def right(folder: Path) -> None:
         optim.Adagrad(params, lr=torch.tensor(0.1), mean=True),
         optim.Adam(params, betas=(0.9, 0.95), amsgrad=True, fused=True),
         optim.Adadelta(params, rho=0.8),
+        optim.NAdam(params, lr=torch.tensor(0.1), momentum_decay=0.01, clip_value=1.0),
+        optim.ASGD(params, lambd=1e-3, t0=1000, max_grad_norm=1.0),
         Warm(params, warm=3),
     ]
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from torch import optim as _torch
 from torch.optim import (
-    ASGD,
     LBFGS,
     Adadelta,
     Adafactor,
     Adamax,
     Muon,
-    NAdam,
     Optimizer,
     RAdam,
     Rprop,
@@ -26,6 +24,8 @@ from torchpace.optim import lr_scheduler, swa_utils
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamw import AdamW
+from torchpace.optim.asgd import ASGD
+from torchpace.optim.nadam import NAdam
 from torchpace.optim.rmsprop import RMSprop
 from torchpace.optim.sgd import SGD
 
