@@ -25,6 +25,7 @@ impl Options for Usual {
             "momentum" | "alpha" | "rho" => 0.9,
             "weight_decay" => 0.01,
             "eps" => 1e-8,
+            "momentum_decay" => 4e-3,
             _ => 0.0,
         })
     }
@@ -65,7 +66,14 @@ impl Visitor for Bench<'_> {
         let step = unsafe { View::new((&raw mut count).cast(), &[], &[], Dtype::F32, Device::Cpu) };
         let live = rule.live();
         let slots = std::array::from_fn(|k| live[k].then(|| views[2 + k]));
-        let operands = Operands { param: views[0], grad: views[1], slots, step: R::COUNTED.then_some(step) };
+        let mut singles = [0.5_f32; S];
+        let mut k = 0..S;
+        let scalars = singles.each_mut().map(|scalar| {
+            // SAFETY: one number.
+            let view = unsafe { View::new(std::ptr::from_mut(scalar).cast(), &[], &[], Dtype::F32, Device::Cpu) };
+            k.next().filter(|&k| R::SCALARS[k]).map(|_| view)
+        });
+        let operands = Operands { param: views[0], grad: views[1], slots, step: R::COUNTED.then_some(step), scalars };
         let mut group = criterion.benchmark_group(format!("{} {dtype}", R::NAME));
         // The gradient is read; the parameter and the slots are read and written.
         let passes = 3 + 2 * live.iter().filter(|&&live| live).count();

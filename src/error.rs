@@ -167,6 +167,19 @@ pub enum Error {
         fault: Fault,
     },
 
+    /// A scalar of a parameter's state is infinite or NaN.
+    #[error("{place}: state {name:?} is {found} before step {step}, expected a finite number")]
+    StateValue {
+        /// The parameter.
+        place: String,
+        /// The state entry's name.
+        name: &'static str,
+        /// What it is.
+        found: f64,
+        /// The parameter's step, counted from 1.
+        step: f64,
+    },
+
     /// The gradients' norm is infinite or NaN, and the user asked for an error.
     #[error(
         "the total norm of the gradients is {norm}{}; expected a finite norm under nonfinite_norm=\"raise\"",

@@ -20,23 +20,51 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
     const SLOTS: [&'static str; S];
     /// The slots that an option brings to life beside others, which may happen in mid-training: they begin at 0 then.
     const LATE: [bool; S] = [false; S];
+    /// Which slots are scalars: one number for the whole parameter, as its step count, and no tensor of its shape.
+    const SCALARS: [bool; S] = [false; S];
+    /// Whether any are.
+    const HAS_SCALARS: bool = any(Self::SCALARS);
     /// Whether the state of a parameter counts its steps under the name `step`.
     const COUNTED: bool;
 
     /// The rule under the options of one parameter group.
     fn read(options: &dyn Options) -> Result<Self, Error>;
 
-    /// The scalars of a step.
+    /// The coefficients of a step, as far as they come of the learning rate and the step alone.
     ///
     /// `step` counts this parameter's own updates from 1, this one included. A rule that is not
     /// [`COUNTED`](Rule::COUNTED) sees 1 while its slots are new, and 2 ever after.
     fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; C];
 
-    /// Which slots exist under these options.
+    /// The coefficients completed by the parameter's scalars, and what those become; `single` says whether they are kept
+    /// in `f32`, and what is made of them in the step in `f64`. Slots that are no scalars come as 0 and are not stored.
+    fn advance<N: Number>(&self, coeffs: [N; C], scalars: [N; S], single: bool) -> ([N; C], [N; S]) {
+        let _ = single;
+        (coeffs, scalars)
+    }
+
+    /// The coefficients of a step, and what the scalars become in it.
+    #[inline]
+    fn begin<N: Number>(&self, lr: N, step: N, scalars: [N; S], single: bool) -> ([N; C], [N; S]) {
+        self.advance(self.coeffs(lr, step), scalars, single)
+    }
+
+    /// Which slots exist under these options, but for scalars, which always do.
     fn live(&self) -> [bool; S];
 
     /// The new element and its new slots. A slot that is not live comes as 0 and is not stored.
     fn update<T: Number>(&self, coeffs: [T; C], param: T, grad: T, slots: [T; S]) -> (T, [T; S]);
+}
+
+const fn any<const S: usize>(flags: [bool; S]) -> bool {
+    let mut k = 0;
+    while k < S {
+        if flags[k] {
+            return true;
+        }
+        k += 1;
+    }
+    false
 }
 
 /// What a coefficient is made of, to say so where it comes out infinite or NaN.

@@ -53,6 +53,8 @@ REFERENCE = {
     "RAdam": reference.radam,
     "Rprop": reference.rprop,
     "Lion": reference.lion,
+    "NAdam": reference.nadam,
+    "ASGD": reference.asgd,
 }
 
 OPTIMIZERS = list(REFERENCE)
@@ -116,6 +118,16 @@ CASES = [
     Case("Lion", {"weight_decay": 0.1}),
     Case("Lion", {"betas": (0.95, 0.98), "maximize": True, "lr": 1e-3}),
     Case("Lion", {"betas": (0.3, 0.0)}),
+    Case("NAdam"),
+    Case("NAdam", {"weight_decay": 0.1}),
+    Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    Case("NAdam", {"maximize": True, "eps": 1e-3, "momentum_decay": 0.3}),
+    Case("NAdam", {"betas": (0.0, 0.9)}),
+    Case("NAdam", {"betas": (0.3, 0.0), "momentum_decay": 0.0}),
+    Case("ASGD"),
+    Case("ASGD", {"t0": 3.0, "lambd": 0.1}),
+    Case("ASGD", {"weight_decay": 0.1, "alpha": 0.5}),
+    Case("ASGD", {"lr": 0.1, "lambd": 0.5, "t0": 0, "maximize": True}),
 ]
 
 VARIANTS = [
@@ -220,6 +232,13 @@ def settings(optimizer):
         }
         for group in optimizer.param_groups
     ]
+
+
+def with_wide_scalars(case, request):
+    """Has scalars and counts made in float64 for the rest of a test; torch makes them of the default type."""
+    if case.ours._scalars:
+        request.addfinalizer(partial(torch.set_default_dtype, torch.get_default_dtype()))
+        torch.set_default_dtype(torch.float64)
 
 
 SHAPES = [(), (1,), (0,), (3, 0, 2), (7,), (31,), (33, 3), (2, 3, 5, 7), (100_003,)]

@@ -56,6 +56,9 @@ fn options() -> impl Strategy<Value = Table> {
             ("weight_decay", weight_decay),
             ("eps", eps),
             ("lr_decay", decay),
+            ("momentum_decay", dampening),
+            ("lambd", decay),
+            ("t0", 2.0 * momentum),
             ("nesterov", a),
             ("centered", b),
             ("amsgrad", c),
@@ -138,7 +141,11 @@ struct Tensors<T, const S: usize> {
     grad: Vec<T>,
     slots: [Vec<T>; S],
     count: f32,
+    scalars: [f32; S],
 }
+
+/// The same in memory: the parameter, the gradient, the slots, the count and the scalars.
+type Driven<const S: usize> = (Memory, Memory, [Memory; S], Memory, [Memory; S]);
 
 /// Compares the driver with the naive loop, for the rule that it visits.
 struct Compare<'a> {
@@ -168,6 +175,7 @@ impl Compare<'_> {
                 grad: (0..len).map(|_| T::of(random())).collect(),
                 slots: [(); S].map(|()| (0..len).map(|_| T::of(random().powi(2))).collect()),
                 count: (i % 3) as f32,
+                scalars: std::array::from_fn(|k| [0.2, 1.0, 0.6][(i + k) % 3]),
             })
             .collect();
         let expected: Vec<_> = tensors.iter().map(|tensors| self.naive(&rule, tensors.clone())).collect();
@@ -185,7 +193,9 @@ impl Compare<'_> {
         mut tensors: Tensors<T, S>,
     ) -> Tensors<T, S> {
         let step = if R::COUNTED { f64::from(tensors.count) + 1.0 } else { 2.0 };
-        let coeffs = rule.coeffs(LR, step).map(T::Compute::lit);
+        let scalars = std::array::from_fn(|k| if R::SCALARS[k] { f64::from(tensors.scalars[k]) } else { 0.0 });
+        let (coeffs, scalars) = rule.begin(LR, step, scalars, true);
+        let coeffs = coeffs.map(T::Compute::lit);
         let lit = T::Compute::lit;
         for i in 0..tensors.param.len() {
             let own = std::array::from_fn(|k| if rule.live()[k] { tensors.slots[k][i].widen() } else { lit(0.0) });
@@ -206,6 +216,9 @@ impl Compare<'_> {
                 tensors.slots[k][i] = T::narrow(own[k]);
             }
         }
+        for k in (0..S).filter(|&k| R::SCALARS[k]) {
+            tensors.scalars[k] = scalars[k] as f32;
+        }
         tensors.count += 1.0;
         tensors
     }
@@ -215,7 +228,7 @@ impl Compare<'_> {
         rule: &R,
         tensors: &[Tensors<T, S>],
         isa: Isa,
-    ) -> Vec<(Memory, Memory, [Memory; S], Memory)> {
+    ) -> Vec<Driven<S>> {
         let mut memory: Vec<_> = tensors
             .iter()
             .map(|tensors| {
@@ -225,19 +238,21 @@ impl Compare<'_> {
                     place(&tensors.grad),
                     tensors.slots.each_ref().map(place),
                     Memory::of(&[tensors.count], self.shift),
+                    tensors.scalars.map(|scalar| Memory::of(&[scalar], self.shift)),
                 )
             })
             .collect();
         let group = Group { maximize: self.maximize, clip_value: self.clip_value, ..Group::new(*rule, LR) };
         let mut batch = Batch::new(self.unscale);
-        for (param, grad, slots, count) in &mut memory {
+        for (param, grad, slots, count, scalars) in &mut memory {
             let live = rule.live();
-            let mut k = 0..S;
+            let (mut k, mut s) = (0..S, 0..S);
             let operands = Operands {
                 param: param.view::<T>(),
                 grad: grad.view::<T>(),
                 slots: slots.each_mut().map(|slot| live[k.next().unwrap()].then(|| slot.view::<T>())),
                 step: R::COUNTED.then(|| count.step_view()),
+                scalars: scalars.each_mut().map(|scalar| R::SCALARS[s.next().unwrap()].then(|| scalar.step_view())),
             };
             batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
         }
@@ -250,7 +265,7 @@ impl Compare<'_> {
         &self,
         rule: &R,
         isa: Isa,
-        (param, grad, slots, count): (Memory, Memory, [Memory; S], Memory),
+        (param, grad, slots, count, scalars): Driven<S>,
         expected: &Tensors<T, S>,
         before: &Tensors<T, S>,
     ) {
@@ -263,6 +278,9 @@ impl Compare<'_> {
         }
         let steps = if R::COUNTED { expected.count } else { before.count };
         assert_eq!(count.bytes, Memory::of(&[steps], self.shift).bytes, "{} step", R::NAME);
+        for (scalar, expected) in scalars.iter().zip(expected.scalars) {
+            assert_eq!(scalar.bytes, Memory::of(&[expected], self.shift).bytes, "{} scalars", R::NAME);
+        }
     }
 }
 
@@ -387,6 +405,7 @@ proptest! {
                 slots: [Some(view_of(&mut buffer, 0, &shape, &all[1]))],
                 grad: view_of(&mut grad, 0, &shape, &all[2]),
                 step: None,
+                scalars: [None],
             };
             let mut batch = Batch::new(None);
             batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
@@ -410,7 +429,7 @@ proptest! {
             let view = |numbers: &mut Vec<f32>| unsafe {
                 View::new(numbers.as_mut_ptr().cast(), shape, &[1], Dtype::F32, Device::Cpu)
             };
-            let operands = Operands { param: view(param), grad: view(grad), slots: [None], step: None };
+            let operands = Operands { param: view(param), grad: view(grad), slots: [None], step: None, scalars: [None] };
             batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
         }
         let ready = batch.ready(&mut Territory::default()).unwrap();
@@ -432,7 +451,7 @@ fn tensors_that_share_memory_are_not_ready() {
         }
     };
     let mut batch = Batch::new(None);
-    let operands = Operands { param, grad, slots: [None], step: None };
+    let operands = Operands { param, grad, slots: [None], step: None, scalars: [None] };
     batch.push((0, &Group::new(sgd(0.0), 0.1)), false, &mut None, &operands, String::new).unwrap();
     assert!(batch.ready(&mut Territory::default()).is_none());
 }
@@ -444,7 +463,7 @@ fn what_does_not_fit_is_named() {
     let view = |strides: &'static [i64; 2], dtype, device| unsafe { View::new(data, &[2, 3], strides, dtype, device) };
     let good = view(&[3, 1], Dtype::F32, Device::Cpu);
     let unfit = |param, grad, slot| {
-        let operands = Operands { param, grad, slots: [Some(slot)], step: None };
+        let operands = Operands { param, grad, slots: [Some(slot)], step: None, scalars: [None] };
         Batch::new(None)
             .push((0, &Group::new(sgd(0.5), 0.1)), false, &mut None, &operands, || "param 3".to_owned())
             .err()
@@ -489,7 +508,14 @@ impl Visitor for Said<'_> {
         let view = unsafe { View::new(data, &[2], &[1], Dtype::F32, Device::Cpu) };
         let rule = R::read(self.0).unwrap();
         let slots = rule.live().map(|live| live.then_some(view));
-        let operands = Operands { param: view, grad: view, slots, step: None };
+        let mut numbers = [1.0_f32, 1.0, 1.0, 0.0];
+        // SAFETY: one number each, of more than any rule has.
+        let mut number =
+            |k: usize| unsafe { View::new((&raw mut numbers[k]).cast(), &[], &[], Dtype::F32, Device::Cpu) };
+        let mut k = 0..S;
+        let scalars = R::SCALARS.map(|scalar| k.next().filter(|_| scalar).map(&mut number));
+        let step = R::HAS_SCALARS.then(|| number(3));
+        let operands = Operands { param: view, grad: view, slots, step, scalars };
         let pushed = Batch::new(None).push((0, &Group::new(rule, self.1)), true, &mut None, &operands, || "it".into());
         let error = pushed.err().map(|unfit| match unfit {
             Unfit::Wrong(error) => error,
@@ -506,6 +532,7 @@ impl Visitor for Said<'_> {
 fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
     let names = ["alpha", "betas", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "nesterov", "centered"];
     let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean", "rho", "etas", "step_sizes"]);
+    let names = names.chain(["momentum_decay", "lambd", "t0"]);
     let table: HashMap<_, _> = names.map(|name| (name, 0.5)).collect();
     for rule in rules::names() {
         let said = |table: &Table, lr| rules::visit(rule, Said(table, lr)).unwrap();

@@ -40,7 +40,7 @@ fn step(param: usize, grad: usize, len: i64) {
     };
     let group = Group::new(Sgd::read(&Zero).unwrap(), 0.1);
     let mut batch = Batch::new(None);
-    let operands = Operands { param: view(param), grad: view(grad), slots: [None], step: None };
+    let operands = Operands { param: view(param), grad: view(grad), slots: [None], step: None, scalars: [None] };
     batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
     batch.ready(&mut Territory::default()).unwrap().run(&Spawned(1));
 }

@@ -5,6 +5,8 @@
 mod files;
 #[path = "tch/inputs.rs"]
 mod inputs;
+#[path = "tch/scalars.rs"]
+mod scalars;
 
 use std::path::Path;
 use std::process::Command;
@@ -13,8 +15,8 @@ use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
 use torchpace::tch::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Error, Group, Lion, Nonfinite, Optimizer, Outcome, RAdam, RmsProp, Rprop,
-    Sgd,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Error, Group, Lion, NAdam, Nonfinite, Optimizer, Outcome, RAdam,
+    RmsProp, Rprop, Sgd,
 };
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
@@ -947,6 +949,19 @@ fn python_and_rust_take_turns() {
             "Lion",
             r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1}"#,
             Box::new(|s| Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() }.build(s, 0.01)),
+        ),
+        (
+            "NAdam",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "momentum_decay": 0.3}"#,
+            Box::new(|s| {
+                let options = NAdam { betas: [0.8, 0.9], weight_decay: 0.1, ..NAdam::default() };
+                NAdam { momentum_decay: 0.3, ..options }.build(s, 0.01)
+            }),
+        ),
+        (
+            "ASGD",
+            r#"{"lr": 0.05, "lambd": 0.2, "alpha": 0.5, "t0": 3.0}"#,
+            Box::new(|s| Asgd { lambd: 0.2, alpha: 0.5, t0: 3.0, ..Asgd::default() }.build(s, 0.05)),
         ),
     ];
     let kinds = [Kind::Float, Kind::Double, Kind::BFloat16];

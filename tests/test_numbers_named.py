@@ -235,6 +235,8 @@ OPTIONS = {
     "RAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
     "Rprop": {"lr": 0.5, "etas": (0.5, 1.5), "step_sizes": (0.25, 2.0)},
     "Lion": {"lr": 0.5, "betas": (0.5, 0.25), "weight_decay": 0.25},
+    "NAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25, "momentum_decay": 0.25},
+    "ASGD": {"lr": 0.5, "lambd": 0.25, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.25},
 }
 CLIPPING = {"max_grad_norm": 1.0, "clip_value": 0.25}
 EACH_OPTION = [(name, option) for name, options in OPTIONS.items() for option in (*options, *CLIPPING)]

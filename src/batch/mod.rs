@@ -4,6 +4,7 @@
 mod clip;
 mod finite;
 mod group;
+mod scalar;
 mod task;
 
 use core::marker::PhantomData;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 
 pub use clip::{Clip, Nonfinite};
 pub use group::{DeviceNumber, Group};
-pub(crate) use task::{Count, Setting, Step, Task};
+use scalar::Known;
+pub(crate) use scalar::{Count, Scalar};
+pub(crate) use task::{Setting, Step, Task};
 
 use crate::error::Error;
 use crate::rule::Rule;
@@ -67,7 +70,8 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
 
     /// A step on this device over nothing yet. A GPU may take what it unscales by from its own memory instead.
     pub fn on(device: Device, unscale: Option<f64>) -> Self {
-        let step = Step { settings: Vec::new(), tasks: Vec::new(), total: 0, unscale, factor: 1.0 };
+        let (settings, tasks, scalars) = (Vec::new(), Vec::new(), Vec::new());
+        let step = Step { settings, tasks, scalars, total: 0, unscale, factor: 1.0 };
         Self { device, step, written: Vec::new(), read: Vec::new(), memory: PhantomData }
     }
 
@@ -90,7 +94,8 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
         if device != self.device {
             return Err(Unfit::Refused("param", Refusal::Device(device)));
         }
-        if !(walk.as_ref().is_some_and(|walk| walk.matches(operands)) && operands.is_countable()) {
+        let is_countable = operands.is_countable() && (!R::HAS_SCALARS || operands.has_scalars());
+        if !(is_countable && walk.as_ref().is_some_and(|walk| walk.matches(operands))) {
             *walk = None;
             operands.check(R::SLOTS, &place).map_err(Unfit::Wrong)?;
             if let Some((name, refusal)) = operands.refusal(R::SLOTS) {
@@ -107,9 +112,21 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
         self.written.extend(operands.step.and_then(|count| count.span()));
         self.read.extend(Some(&operands.grad).filter(|_| !with_grad).and_then(|grad| walk.read(grad)));
         let count = operands.step.as_ref().map(Count::next);
-        let on_device = count.as_ref().is_some_and(|count| !count.is_host);
+        let on_device = count.as_ref().is_some_and(|count| !count.place.is_host);
+        let mut now = Known::NONE;
+        if R::HAS_SCALARS {
+            if group.lr_at.is_some() && !on_device {
+                // What becomes of the scalars only the device would know.
+                return Err(Unfit::Refused("step", Refusal::RateApart));
+            }
+            self.written.extend(operands.scalars.iter().flatten().filter_map(|scalar| scalar.span()));
+            let scalars = operands.scalars.each_ref().map(|scalar| scalar.as_ref().map(Scalar::of));
+            // SAFETY: the views' promise.
+            now = unsafe { Known::of(&scalars) };
+            step.scalars.push(scalars);
+        }
         let at = Task::<S>::at(count.as_ref(), fresh);
-        let setting = step.setting((number, group), at, on_device, place).map_err(Unfit::Wrong)?;
+        let setting = step.setting((number, group), (at, now), on_device, place).map_err(Unfit::Wrong)?;
         step.tasks.push(Task {
             group: number,
             setting,
@@ -179,14 +196,19 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Kept<R, C, S> {
     {
         let mut tasks = core::mem::take(&mut self.step.tasks);
         self.step.settings.clear();
-        for task in &mut tasks {
+        for (place, task) in tasks.iter_mut().enumerate() {
             if let Some(count) = &mut task.count {
                 // SAFETY: the caller's promise.
                 unsafe { count.renew() };
             }
-            let on_device = task.count.as_ref().is_some_and(|count| !count.is_host);
+            // SAFETY: the caller's promise.
+            let now = if R::HAS_SCALARS { unsafe { Known::of(&self.step.scalars[place]) } } else { Known::NONE };
+            let on_device = task.count.as_ref().is_some_and(|count| !count.place.is_host);
             let (at, of_group) = (Task::<S>::at(task.count.as_ref(), false), (task.group, group(task.group)?));
-            task.setting = self.step.setting(of_group, at, on_device, String::new).ok()?;
+            if R::HAS_SCALARS && of_group.1.lr_at.is_some() && !on_device {
+                return None;
+            }
+            task.setting = self.step.setting(of_group, (at, now), on_device, String::new).ok()?;
         }
         self.step.tasks = tasks;
         self.step.factor = 1.0;

@@ -6,25 +6,32 @@ use std::sync::Arc;
 
 use super::finite;
 use super::group::Group;
+use super::scalar::{Count, Known, Scalars};
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tensor::{Device, Dtype, Dtypes, View, Walk};
+use crate::tensor::{Dtype, Dtypes, Walk};
 
 /// A whole step, checked.
 pub(crate) struct Step<R, const C: usize, const S: usize> {
-    pub settings: Vec<Setting<R, C>>,
+    pub settings: Vec<Setting<R, C, S>>,
     pub tasks: Vec<Task<S>>,
+    /// The scalars of each task; empty where the rule has none.
+    pub scalars: Vec<Scalars<S>>,
     pub total: usize,
     pub unscale: Option<f64>,
     pub factor: f64,
 }
 
-/// A group at a step count.
-pub(crate) struct Setting<R, const C: usize> {
+/// A group at a step count, and at scalars where the rule has some.
+pub(crate) struct Setting<R, const C: usize, const S: usize> {
     pub number: usize,
     pub group: Group<R>,
     pub step: f64,
     pub coeffs: [f64; C],
+    /// The scalars before the step.
+    pub before: Known<S>,
+    /// The scalars after it.
+    pub after: [f64; S],
 }
 
 /// What the step does to one parameter.
@@ -42,65 +49,11 @@ pub(crate) struct Task<const S: usize> {
     pub begin: usize,
 }
 
-/// Where a parameter's step count is, and what it becomes.
-pub(crate) struct Count {
-    pub at: *mut u8,
-    pub dtype: Dtype,
-    /// Whether the host can read and write it.
-    pub is_host: bool,
-    /// What it becomes; NaN where only the device knows.
-    pub value: f64,
-}
-
 // SAFETY: the pointers are those of views whose memory `Ready` borrows; tasks share no memory that is written, and two
 // threads never get the same element of a task.
 unsafe impl<const S: usize> Send for Task<S> {}
 // SAFETY: as above.
 unsafe impl<const S: usize> Sync for Task<S> {}
-
-impl Count {
-    /// The count that comes after the one in `view`, which `Operands::refusal` let pass.
-    pub fn next(view: &View<'_>) -> Self {
-        let is_host = view.device() == Device::Cpu;
-        let mut count = Self { at: view.data(), dtype: view.dtype(), is_host, value: f64::NAN };
-        // SAFETY: the view's promise; one number of this type was let pass.
-        unsafe { count.renew() };
-        count
-    }
-
-    /// Goes on to the count that comes after what is there now.
-    ///
-    /// # Safety
-    ///
-    /// The number must still be there.
-    pub unsafe fn renew(&mut self) {
-        if !self.is_host {
-            return;
-        }
-        // SAFETY: the caller's promise.
-        self.value = 1.0
-            + unsafe {
-                match self.dtype {
-                    Dtype::F64 => self.at.cast::<f64>().read_unaligned(),
-                    _ => f64::from(self.at.cast::<f32>().read_unaligned()),
-                }
-            };
-    }
-
-    fn write(&self) {
-        if !self.is_host {
-            return;
-        }
-        // SAFETY: the view's promise; the count shares no memory with anything else of the step.
-        unsafe {
-            match self.dtype {
-                Dtype::F64 => self.at.cast::<f64>().write_unaligned(self.value),
-                _ => self.at.cast::<f32>().write_unaligned(self.value as f32),
-            }
-        }
-    }
-}
-
 impl<const S: usize> Task<S> {
     /// The step that a task is at, where the rule keeps no count that of new slots or not.
     #[inline]
@@ -128,7 +81,7 @@ impl<const S: usize> Task<S> {
 }
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
-    /// The place of the setting for `step` of a group: parameters mostly share it, and powers are dear.
+    /// The place of the setting for `step` of a group at these scalars: parameters mostly share it, and powers are dear.
     ///
     /// # Errors
     ///
@@ -137,13 +90,14 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
     pub fn setting(
         &mut self,
         (number, group): (usize, &Group<R>),
-        step: f64,
+        (step, before): (f64, Known<S>),
         on_device: bool,
         place: impl Fn() -> String,
     ) -> Result<usize, Error> {
         let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
         let known = self.settings.last().is_some_and(|last| {
             same(last.step, step)
+                && (!R::HAS_SCALARS || last.before.is(&before))
                 && (last.number == number
                     || same(last.group.lr, group.lr)
                         && last.group.lr_at == group.lr_at
@@ -152,14 +106,15 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
                         && last.group.clip_value == group.clip_value)
         });
         if !known {
-            let coeffs = group.rule.coeffs(group.lr, step);
+            let begin = |lr| group.rule.begin(lr, step, before.numbers, before.single);
+            let (coeffs, after) = begin(group.lr);
             if !on_device {
                 match group.lr_at {
-                    None => finite::check(&group.rule, group.lr, step, &coeffs, place)?,
-                    Some(_) => finite::check(&group.rule, 1.0, step, &group.rule.coeffs(1.0, step), place)?,
+                    None => finite::check(&group.rule, group.lr, (step, &before), &coeffs, place)?,
+                    Some(_) => finite::check(&group.rule, 1.0, (step, &before), &begin(1.0).0, place)?,
                 }
             }
-            self.settings.push(Setting { number, group: group.clone(), step, coeffs });
+            self.settings.push(Setting { number, group: group.clone(), step, coeffs, before, after });
         }
         Ok(self.settings.len() - 1)
     }
@@ -169,9 +124,18 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
         if group.maximize { -self.factor } else { self.factor }
     }
 
-    /// Enters the step counts.
+    /// Enters the step counts and the scalars.
     pub fn write_counts(&self) {
-        self.tasks.iter().filter_map(|task| task.count.as_ref()).for_each(Count::write);
+        for count in self.tasks.iter().filter_map(|task| task.count.as_ref()) {
+            count.place.write(count.value);
+        }
+        for (task, scalars) in self.tasks.iter().zip(&self.scalars) {
+            for (scalar, &value) in scalars.iter().zip(&self.settings[task.setting].after) {
+                if let Some(scalar) = scalar {
+                    scalar.write(value);
+                }
+            }
+        }
     }
 
     /// The tasks that have elements in `piece` of all elements of the step.

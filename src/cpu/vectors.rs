@@ -54,7 +54,7 @@ impl Way {
         if x.dtype() == y.dtype() && is_contiguous(x) && is_contiguous(y) {
             return Self::Plain(x.dtype().part());
         }
-        Self::Walk(Box::new(Walk::of(&Operands { param: *y, grad: *x, slots: [], step: None })))
+        Self::Walk(Box::new(Walk::of(&Operands { param: *y, grad: *x, slots: [], step: None, scalars: [] })))
     }
 }
 

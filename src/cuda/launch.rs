@@ -329,19 +329,20 @@ impl<const S: usize> Open<'_, S> {
             let group = &step.settings[setting].group;
             let at = group.lr_at.map_or([0, 0], |lr| if lr.dtype == Dtype::F64 { [0, lr.at] } else { [lr.at, 0] });
             let factor = step.factor_of(group);
-            layout::group(at, group.lr, factor, group.clip_value, &source::constants(&group.rule))
+            layout::group(at, group.lr, factor, group.clip_value, &source::constants(&group.rule, &launch.kind.scalars))
         });
         let groups = layout::groups(&groups.collect::<Vec<_>>()).unwrap_or_default();
         let count = launch.tasks.len();
-        let arguments = [
-            Word(count as u64),
-            self.word(launch.counts),
+        let mut arguments = vec![Word(count as u64), self.word(launch.counts)];
+        let scalars = launch.kind.scalars.iter().flatten();
+        arguments.extend(scalars.enumerate().map(|(k, _)| self.word(launch.scalars + k * count)));
+        arguments.extend([
             self.word(launch.numbers),
             Bytes(&groups),
             self.byte(launch.made_settings),
             Word(self.call.found_inf.unwrap_or(0)),
             self.clip_at(),
-        ];
+        ]);
         // SAFETY: the arguments of the text.
         unsafe { self.launch(begin, count.div_ceil(THREADS as usize), &arguments) }
     }

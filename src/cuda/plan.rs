@@ -10,7 +10,7 @@ use super::gpu::Gpu;
 use super::layout::{self, GROUPS, SETTINGS};
 use super::record::Recording;
 use super::source::{self, Counts, Variant};
-use crate::batch::{Count, Step, Task};
+use crate::batch::{Count, Scalar, Step, Task};
 use crate::error::Error;
 use crate::rule::Rule;
 use crate::tensor::{Dtype, Dtypes, Path, Strides, Walk};
@@ -63,6 +63,8 @@ pub(super) struct Launch<const S: usize> {
     pub rows: usize,
     /// The row of pointers to counts, or of the given numbers of steps.
     pub counts: usize,
+    /// The rows of pointers to scalars that are on the device.
+    pub scalars: usize,
     /// The setting or group of each task, two to a word.
     pub numbers: usize,
     pub lengths: usize,
@@ -87,6 +89,8 @@ pub(super) struct Kind<const S: usize> {
     pub strided: bool,
     /// Where the device makes the settings: what it counts by.
     pub counts: Option<Counts>,
+    /// The types of scalars on the device.
+    pub scalars: [Option<Dtype>; S],
 }
 
 /// What a plan depends on in a task.
@@ -116,7 +120,7 @@ impl<R> Structures<R> {
         if let Some(&(_, number)) = self.last.iter().find(|(known, _)| known == rule) {
             return number;
         }
-        let (update, mut coeffs) = (Recording::of_update(rule), Recording::of_coeffs(rule));
+        let (update, mut coeffs) = (Recording::of_update(rule), Recording::of_coeffs(rule, true));
         // Values are no part of the text.
         coeffs.constants.clear();
         let recordings = (update, coeffs);
@@ -139,7 +143,7 @@ pub(super) fn kinds<R: Rule<C, S>, const C: usize, const S: usize>(
     structures: &mut Structures<R>,
 ) -> Vec<Kind<S>> {
     let mut of_setting: Option<(usize, usize)> = None;
-    let kind = |task: &Task<S>| {
+    let kind = |(place, task): (usize, &Task<S>)| {
         let group = &step.settings[task.setting].group;
         let structure = match of_setting {
             Some((setting, structure)) if setting == task.setting => structure,
@@ -147,12 +151,14 @@ pub(super) fn kinds<R: Rule<C, S>, const C: usize, const S: usize>(
         };
         of_setting = Some((task.setting, structure));
         let counts = match &task.count {
-            Some(Count { is_host: false, dtype, .. }) => Some(Counts::OnDevice(*dtype)),
+            Some(Count { place: Scalar { is_host: false, dtype, .. }, .. }) => Some(Counts::OnDevice(*dtype)),
             _ => group.lr_at.map(|_| Counts::Given),
         };
-        Kind { structure, dtypes: *task.walk.dtypes(), strided: !task.walk.is_packed(), counts }
+        let on_device = |scalar: &Option<Scalar>| scalar.as_ref().filter(|it| !it.is_host).map(|it| it.dtype);
+        let scalars = step.scalars.get(place).map_or([None; S], |scalars| scalars.each_ref().map(on_device));
+        Kind { structure, dtypes: *task.walk.dtypes(), strided: !task.walk.is_packed(), counts, scalars }
     };
-    step.tasks.iter().map(kind).collect()
+    step.tasks.iter().enumerate().map(kind).collect()
 }
 
 impl<const S: usize> Plan<S> {
@@ -295,11 +301,12 @@ impl<const S: usize> Launch<S> {
             kind,
             wide,
             step: source::step(rule, &kind.dtypes, variant).map(|kernel| made(gpu, &kernel)).transpose()?,
-            begin: kind.counts.map(|counts| function(source::begin(rule, counts, wide))).transpose()?,
+            begin: kind.counts.map(|counts| function(source::begin(rule, counts, kind.scalars, wide))).transpose()?,
             norm: options.norm.then(|| function(source::norm(grad, kind.strided))).transpose()?,
             tensors,
             rows: at.words(tensors * count),
             counts: at.words(if kind.counts.is_some() { count } else { 0 }),
+            scalars: at.words(kind.scalars.iter().flatten().count() * count),
             numbers: at.words(count.div_ceil(2)),
             lengths: at.words(count),
             firsts: at.words(count),
@@ -328,10 +335,14 @@ impl<const S: usize> Launch<S> {
             }
             match (self.kind.counts, &task.count) {
                 (Some(Counts::OnDevice(_)), Some(count)) => {
-                    words[self.counts + i] = count.at.expose_provenance() as u64
+                    words[self.counts + i] = count.place.at.expose_provenance() as u64
                 }
                 (Some(_), _) => words[self.counts + i] = step.settings[task.setting].step.to_bits(),
                 (None, _) => {}
+            }
+            let scalars = step.scalars.get(place).into_iter().flatten().flatten().filter(|scalar| !scalar.is_host);
+            for (k, scalar) in scalars.enumerate() {
+                words[self.scalars + k * count + i] = scalar.at.expose_provenance() as u64;
             }
             let number = self.number_of(step, task.setting) as u64;
             words[self.numbers + i / 2] |= number << (32 * (i % 2));

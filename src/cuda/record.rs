@@ -179,9 +179,22 @@ impl Recording {
         })
     }
 
-    /// The coefficients of a step, of `lr` and `step`. All numbers in it are constants.
-    pub fn of_coeffs<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> Self {
-        record(Literals::Hoisted, || rule.coeffs(number(Node::Input("lr")), number(Node::Input("step"))).into())
+    /// The coefficients of a step and behind them the new scalars, of `lr`, `step` and the scalars, which are kept in
+    /// `f32` if `single`. All numbers in it are constants.
+    pub fn of_coeffs<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, single: bool) -> Self {
+        record(Literals::Hoisted, || {
+            let is_scalar = |k: usize| R::SCALARS[k];
+            let scalars =
+                core::array::from_fn(
+                    |k| {
+                        if is_scalar(k) { number(Node::Input(R::SLOTS[k])) } else { Symbol::lit(0.0) }
+                    },
+                );
+            let (lr, step) = (number(Node::Input("lr")), number(Node::Input("step")));
+            let (coeffs, scalars) = rule.begin(lr, step, scalars, single);
+            let stored = (0..S).filter(|&k| is_scalar(k)).map(|k| scalars[k]);
+            coeffs.into_iter().chain(stored).collect()
+        })
     }
 }
 

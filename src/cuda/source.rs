@@ -92,24 +92,40 @@ pub enum Counts {
     Given,
 }
 
-/// Makes the settings of all tasks on the device, from the learning rate there or what it is, and the count of each task;
-/// and counts. Unless the step is left out. The arithmetic is in `f64`, and the settings are rounded to `f32` if not
-/// `wide`. `None` for counts of another type.
-pub fn begin<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, counts: Counts, wide: bool) -> Option<Kernel> {
-    let (argument, step, count) = match counts {
+/// Makes the settings of all tasks on the device, from the learning rate there or what it is, and the count and the
+/// scalars of each task; and counts, and makes the new scalars, which are there too and of these types. Unless the step is
+/// left out. The arithmetic is in `f64`, and the settings are rounded to `f32` if not `wide`. `None` for numbers of
+/// another type.
+pub fn begin<R: Rule<C, S>, const C: usize, const S: usize>(
+    rule: &R,
+    counts: Counts,
+    scalars: [Option<Dtype>; S],
+    wide: bool,
+) -> Option<Kernel> {
+    let single = |dtype| element(dtype).filter(|_| matches!(dtype, Dtype::F32 | Dtype::F64));
+    let (argument, step, mut stores) = match counts {
         Counts::OnDevice(dtype) => {
-            let count = element(dtype).filter(|_| matches!(dtype, Dtype::F32 | Dtype::F64))?;
+            let count = single(dtype)?;
             let (step, store) = ("(double)*counts[task] + 1.0", format!("        *counts[task] = ({count})step;\n"));
             (format!("{count} *const *counts"), step, store)
         }
         Counts::Given => ("const double *steps".to_owned(), "steps[task]", String::new()),
     };
-    let recording = Recording::of_coeffs(rule);
+    let recording = Recording::of_coeffs(rule, is_single(&scalars));
     let Printed { statements, outputs } = print(&recording, true);
     let statements = statements.replace("    const T ", "        const double ");
     let name = format!("torchpace_{}_begin", R::NAME);
     let assign = |(coeff, value): (&str, &String)| format!("        set.{coeff} = (T){value};\n");
     let coeffs: String = R::COEFFS.into_iter().zip(&outputs).map(assign).collect();
+    let (mut rows, mut loads) = (String::new(), String::new());
+    for (k, value) in (0..S).filter(|&k| R::SCALARS[k]).zip(&outputs[C..]) {
+        let (name, element) = (R::SLOTS[k], single(scalars[k]?)?);
+        rows.push_str(&format!(" {element} *const *{name}s,"));
+        loads.push_str(&format!("        const double {name} = (double)*{name}s[task];\n"));
+        stores.push_str(&format!("        *{name}s[task] = ({element}){value};\n"));
+    }
+    let compares = recording.nodes.iter().any(|node| matches!(node, Node::Max(..)));
+    let larger = if compares { format!("{}\n", LARGER.replace("T ", "double ")) } else { String::new() };
     let constants = match recording.constants.len() {
         0 => String::new(),
         count => format!(", constants[{count}]"),
@@ -119,13 +135,13 @@ pub fn begin<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, counts: Co
         "typedef {scalar} T;
 
 {COMMON}
-{setting}
+{larger}{setting}
 // The options of a group: `lr_at` or `wide_lr_at` is where its learning rate is, `lr` what it is where both are null.
 struct Group {{ const float *lr_at; const double *wide_lr_at; double lr, sign, limit{constants}; }};
 struct Groups {{ Group at[{GROUPS}]; }};
 
 extern \"C\" __global__ void __launch_bounds__({THREADS}, 1) {name}(
-    unsigned int tasks, {argument}, const unsigned int *group_of, const __grid_constant__ Groups groups,
+    unsigned int tasks, {argument},{rows} const unsigned int *group_of, const __grid_constant__ Groups groups,
     Setting *settings, const float *found_inf, const Clip *clip)
 {{
     if (is_left_out(found_inf, clip)) return;
@@ -133,19 +149,24 @@ extern \"C\" __global__ void __launch_bounds__({THREADS}, 1) {name}(
         const Group &group = groups.at[group_of[task]];
         const double lr = group.lr_at ? (double)*group.lr_at : group.wide_lr_at ? *group.wide_lr_at : group.lr;
         const double step = {step};
-{statements}        Setting &set = settings[task];
+{loads}{statements}        Setting &set = settings[task];
 {coeffs}        set.sign = (T)group.sign;
         set.limit = (T)group.limit;
-{count}    }}
+{stores}    }}
 }}
 "
     );
     Some(Kernel { name, text })
 }
 
-/// The numbers of a rule's options that the [`begin`] kernel takes, in its order.
-pub fn constants<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> Vec<f64> {
-    Recording::of_coeffs(rule).constants
+/// The numbers of a rule's options that the [`begin`] kernel for such scalars takes, in its order.
+pub fn constants<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R, scalars: &[Option<Dtype>; S]) -> Vec<f64> {
+    Recording::of_coeffs(rule, is_single(scalars)).constants
+}
+
+/// Whether scalars of these types are kept in `f32`, for [`Rule::advance`].
+fn is_single<const S: usize>(scalars: &[Option<Dtype>; S]) -> bool {
+    scalars.contains(&Some(Dtype::F32))
 }
 
 /// The sums of the squares of gradients, chunk by chunk, for [`fold`]; `None` as for [`step`].

@@ -16,6 +16,7 @@ impl From<Error> for PyErr {
             Error::Coefficient { fault: Fault::Root, .. } => PyRuntimeError::new_err(message),
             Error::UnknownRule { .. }
             | Error::Coefficient { .. }
+            | Error::StateValue { .. }
             | Error::GroupsDiffer { .. }
             | Error::Argument { .. }
             | Error::ScheduleTooLarge { .. }

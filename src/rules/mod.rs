@@ -4,7 +4,9 @@ mod adadelta;
 mod adagrad;
 mod adam;
 mod adamax;
+mod asgd;
 mod lion;
+mod nadam;
 mod radam;
 mod rmsprop;
 mod rprop;
@@ -15,7 +17,9 @@ pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamax::Adamax;
+pub use asgd::Asgd;
 pub use lion::Lion;
+pub use nadam::NAdam;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
@@ -52,4 +56,4 @@ macro_rules! list {
     };
 }
 
-list![Adadelta, Adagrad, Adam, Adamax, Lion, RAdam, RmsProp, Rprop, Sgd];
+list![Adadelta, Adagrad, Adam, Adamax, Asgd, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd];

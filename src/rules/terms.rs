@@ -51,9 +51,29 @@ pub fn clamp<T: Number>(value: T, least: T, most: T) -> T {
     -(-value.max(least)).max(-most)
 }
 
+/// Of an `f64` the nearest number that has the 24 bits of an `f32` (Veltkamp's splitting).
+pub fn to_single<N: Number>(number: N) -> N {
+    let scaled = number * N::lit(f64::from((1 << 29) + 1));
+    scaled - (scaled - number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn to_single_rounds_as_a_cast(number in 1.0_f64..2.0, exponent in -120_i32..120) {
+            let number = number * 2.0_f64.powi(exponent);
+            prop_assert_eq!(to_single(number), f64::from(number as f32));
+        }
+
+        #[test]
+        fn to_single_of_shares(number in 0.0_f64..1.0) {
+            prop_assert_eq!(to_single(number), f64::from(number as f32));
+        }
+    }
 
     #[test]
     fn no_decay_keeps_the_gradient_beside_an_infinite_parameter() {

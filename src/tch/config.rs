@@ -360,3 +360,55 @@ config! {
     /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0).
     weight_decay: f64 = 0.0,
 }
+
+config! {
+    /// Adam with Nesterov's momentum, as `torch.optim.NAdam`; the formula is in [`rules::NAdam`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::NAdam;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = NAdam { momentum_decay: 1e-2, ..NAdam::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!(weight.double_value(&[0]) < 0.95);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    NAdam: rules::NAdam;
+    /// The shares of the averages of gradients and squares that a step keeps, in [0, 1) (default: 0.9 and 0.999).
+    betas: [f64; 2] = [0.9, 0.999],
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+    /// How fast the momentum rises to `betas[0]`, at least 0, per step (default: 0.004).
+    momentum_decay: f64 = 4e-3,
+    /// Decay as [`AdamW`] does (default: false).
+    decoupled_weight_decay: bool = false,
+}
+
+config! {
+    /// Gradient descent with an average of the parameters, as `torch.optim.ASGD`; the formula is in [`rules::Asgd`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Asgd;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Asgd { t0: 1000.0, ..Asgd::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.8).abs() < 1e-4);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Asgd: rules::Asgd;
+    /// How fast the parameters and the rate decay, at least 0 (default: 1e-4).
+    lambd: f64 = 1e-4,
+    /// The power of the rate's decay, at least 0 (default: 0.75).
+    alpha: f64 = 0.75,
+    /// The step after which parameters are averaged, at least 0 (default: a million).
+    t0: f64 = 1e6,
+    /// At least 0, added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+}

@@ -8,7 +8,7 @@ use super::error::{Error, place};
 use super::memory::Seen;
 use super::options::{Table, Value};
 use crate::error::Error as CoreError;
-use crate::rule::Rule;
+use crate::rule::{Options, Rule};
 
 /// The name of a step count among the state entries.
 pub const COUNT: &str = "step";
@@ -53,14 +53,17 @@ impl<const S: usize> State<S> {
         param: &Tensor,
     ) -> Result<(), Error> {
         if R::COUNTED && self.count.is_none() {
-            let count = Tensor::f_zeros([], (Kind::Float, Device::Cpu))?;
-            self.count = Some(Slot::new(COUNT, name, count)?);
+            self.count = Some(Slot::new(COUNT, name, new_scalar(0.0)?)?);
             self.made.0 = true;
         }
-        let wanted = R::SLOTS.into_iter().zip(rule.live());
+        let wanted = R::SLOTS.into_iter().zip(kept(rule));
         for ((slot, made), (entry, live)) in self.slots.iter_mut().zip(&mut self.made.1).zip(wanted) {
             if live && slot.is_none() {
-                *slot = Some(Slot::new(entry, name, new_slot(param, entry, table)?)?);
+                let new = match first(entry, table)? {
+                    Some(value) => new_scalar(value)?,
+                    None => new_slot(param, entry, table)?,
+                };
+                *slot = Some(Slot::new(entry, name, new)?);
                 *made = true;
             }
         }
@@ -86,11 +89,11 @@ impl<const S: usize> State<S> {
         }
     }
 
-    /// Where the live slots are, and the count. They stay there as long as the state is not changed.
-    pub fn seen(&self, live: [bool; S]) -> ([Option<&Seen>; S], Option<&Seen>) {
+    /// Where these slots are, and the count. They stay there as long as the state is not changed.
+    pub fn seen(&self, which: [bool; S]) -> ([Option<&Seen>; S], Option<&Seen>) {
         let mut k = 0..S;
         let slots = self.slots.each_ref().map(|slot| {
-            let wanted = k.next().is_some_and(|k| live[k]);
+            let wanted = k.next().is_some_and(|k| which[k]);
             slot.as_ref().filter(|_| wanted).map(|slot| &slot.seen)
         });
         (slots, self.count.as_ref().map(|count| &count.seen))
@@ -109,6 +112,26 @@ impl<const S: usize> State<S> {
         self.count = entries.next().flatten();
         self.slots = [(); S].map(|()| entries.next().flatten());
     }
+}
+
+/// Which slots there are, scalars among them.
+fn kept<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> [bool; S] {
+    let live = rule.live();
+    core::array::from_fn(|k| live[k] || R::SCALARS[k])
+}
+
+/// What a scalar begins at; `None` for an entry that is none.
+fn first(name: &str, table: &Table) -> Result<Option<f64>, Error> {
+    Ok(match name {
+        "mu_product" | "mu" => Some(1.0),
+        "eta" => Some(table.number("lr")?),
+        _ => None,
+    })
+}
+
+/// A scalar, or a count, as torch makes it.
+fn new_scalar(value: f64) -> Result<Tensor, Error> {
+    Ok(Tensor::f_full([], value, (Kind::Float, Device::Cpu))?)
 }
 
 /// What a slot begins as: 0, but for Adagrad's sum and Rprop's step sizes.
@@ -140,9 +163,10 @@ pub fn prepare<R: Rule<C, S>, const C: usize, const S: usize>(
     entries: &HashMap<&str, Tensor>,
 ) -> Result<Prepared, Error> {
     let mut new: Vec<Option<Slot>> = std::iter::repeat_with(|| None).take(1 + S).collect();
-    let live = R::read(table)?.live();
-    let wanted = std::iter::once((COUNT, R::COUNTED)).chain(R::SLOTS.into_iter().zip(live));
-    for (to, (entry, live)) in new.iter_mut().zip(wanted) {
+    let kept = kept(&R::read(table)?);
+    let wanted = std::iter::once((COUNT, R::COUNTED)).chain(R::SLOTS.into_iter().zip(kept));
+    let is_single = std::iter::once(true).chain(R::SCALARS);
+    for ((to, (entry, live)), is_single) in new.iter_mut().zip(wanted).zip(is_single) {
         let Some(found) = entries.get(entry) else {
             if live && !entries.is_empty() {
                 let found = R::SLOTS.into_iter().filter(|name| entries.contains_key(name)).collect();
@@ -150,22 +174,22 @@ pub fn prepare<R: Rule<C, S>, const C: usize, const S: usize>(
             }
             continue;
         };
-        let tensor = if entry == COUNT { read_count(name, found)? } else { read_slot(name, param, entry, found)? };
+        let tensor = if is_single { read_scalar(name, entry, found)? } else { read_slot(name, param, entry, found)? };
         *to = Some(Slot::new(entry, name, tensor)?);
     }
     Ok(Prepared(new))
 }
 
-fn read_count(name: &str, found: &Tensor) -> Result<Tensor, Error> {
-    // Those of a file that was cast whole would not count on from 256, or 2,048.
+fn read_scalar(name: &str, entry: &'static str, found: &Tensor) -> Result<Tensor, Error> {
+    // Counts of a file that was cast whole would not count on from 256, or 2,048.
     let narrow = matches!(found.f_kind()?, Kind::BFloat16 | Kind::Half);
-    let count = if narrow { found.f_to_kind(Kind::Float)? } else { found.shallow_clone() };
-    let kind = count.f_kind()?;
+    let scalar = if narrow { found.f_to_kind(Kind::Float)? } else { found.shallow_clone() };
+    let kind = scalar.f_kind()?;
     if !found.size().is_empty() || !matches!(kind, Kind::Float | Kind::Double) {
         let (found, expected) = (format!("{kind:?} of shape {:?}", found.size()), "one Float or Double");
-        return Err(CoreError::StateType { place: place(name), name: COUNT, found, expected }.into());
+        return Err(CoreError::StateType { place: place(name), name: entry, found, expected }.into());
     }
-    Ok(count)
+    Ok(scalar)
 }
 
 /// Laid out like the parameter; of the type that the file has.

@@ -199,6 +199,7 @@ unsafe fn batches<'a, R: Rule<C, S>, const C: usize, const S: usize>(
         let (Some(in_place), Some(group)) = (in_place, &groups[*number]) else { continue };
         let fresh = state.is_fresh();
         let (slots, count) = state.seen(group.rule.live());
+        let (scalars, _) = state.seen(R::SCALARS);
         // SAFETY: the caller's promise.
         let operands = unsafe {
             Operands {
@@ -206,6 +207,7 @@ unsafe fn batches<'a, R: Rule<C, S>, const C: usize, const S: usize>(
                 grad: grad.view(),
                 slots: slots.map(|slot| slot.map(|seen| seen.view())),
                 step: count.map(|seen| seen.view()),
+                scalars: scalars.map(|scalar| scalar.map(|seen| seen.view())),
             }
         };
         let pushed = batches[*in_place].push((*number, group), fresh, walk, &operands, || place(name));

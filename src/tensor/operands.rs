@@ -16,6 +16,8 @@ pub struct Operands<'a, const S: usize> {
     pub slots: [Option<View<'a>>; S],
     /// Its step count, if the rule keeps one.
     pub step: Option<View<'a>>,
+    /// Its scalars, in the places of the slots that they are.
+    pub scalars: [Option<View<'a>>; S],
 }
 
 /// Why tensors that are in order cannot be walked by the drivers here. The framework's own code steps on them.
@@ -31,6 +33,10 @@ pub enum Refusal {
     Way,
     /// The step count is not one `f32` or `f64` number on the CPU or the parameter's device.
     StepCount,
+    /// The step count is on the host with scalars of which only the device knows what they become: the rate is there.
+    RateApart,
+    /// The scalar is not one `f32` or `f64` number on the step count's device.
+    Scalar,
 }
 
 impl fmt::Display for Refusal {
@@ -43,6 +49,8 @@ impl fmt::Display for Refusal {
             Refusal::StepCount => {
                 f.write_str("is not one float32 or float64 number on the CPU or the parameter's device")
             }
+            Refusal::RateApart => f.write_str("is on the CPU with the other scalars of the state, and lr on the GPU"),
+            Refusal::Scalar => f.write_str("is not one float32 or float64 number on the step count's device"),
         }
     }
 }
@@ -52,6 +60,11 @@ impl<'a, const S: usize> Operands<'a, S> {
     fn followers(&self, names: [&'static str; S]) -> impl Iterator<Item = (&'static str, View<'a>)> {
         let slots = names.into_iter().zip(self.slots).filter_map(|(name, slot)| Some((name, slot?)));
         core::iter::once(("grad", self.grad)).chain(slots)
+    }
+
+    /// The scalars with their names.
+    fn named_scalars(&self, names: [&'static str; S]) -> impl Iterator<Item = (&'static str, View<'a>)> {
+        names.into_iter().zip(self.scalars).filter_map(|(name, scalar)| Some((name, scalar?)))
     }
 
     /// That gradient and state belong to the parameter, and that what is written does not overlap itself. `names` are
@@ -71,6 +84,10 @@ impl<'a, const S: usize> Operands<'a, S> {
                 let (found, expected) = (view.dtype().to_string(), self.param.dtype().to_string());
                 return Err(Error::Dtype { place: place(), name, found, expected });
             }
+        }
+        if let Some((name, scalar)) = self.named_scalars(names).find(|(_, scalar)| scalar.len() != 1) {
+            let (found, expected) = (scalar.shape().to_vec(), Vec::new());
+            return Err(Error::Shape { place: place(), name, found, expected });
         }
         let written = core::iter::once(("param", self.param)).chain(self.followers(names).skip(1));
         for (name, view) in written {
@@ -92,19 +109,34 @@ impl<'a, const S: usize> Operands<'a, S> {
                 return Some((name, Refusal::Dtype(view.dtype())));
             }
         }
-        (!self.is_countable()).then_some(("step", Refusal::StepCount))
+        if !self.is_countable() {
+            return Some(("step", Refusal::StepCount));
+        }
+        let mut unfit = self.named_scalars(names).filter(|(_, scalar)| !self.is_beside_count(scalar));
+        unfit.next().map(|(name, _)| (name, Refusal::Scalar))
+    }
+
+    /// Whether all scalars are numbers that the drivers can read where they read the step count.
+    #[inline]
+    pub fn has_scalars(&self) -> bool {
+        self.scalars.iter().flatten().all(|scalar| self.is_beside_count(scalar))
+    }
+
+    fn is_beside_count(&self, scalar: &View<'_>) -> bool {
+        is_single(scalar) && self.step.as_ref().is_some_and(|step| step.device() == scalar.device())
     }
 
     /// Whether the step count, if there is one, is one number that the drivers can read.
     #[inline]
     pub fn is_countable(&self) -> bool {
         self.step.as_ref().is_none_or(|step| {
-            unreachable(step).is_none()
-                && (step.device() == Device::Cpu || step.device() == self.param.device())
-                && step.len() == 1
-                && matches!(step.dtype(), Dtype::F32 | Dtype::F64)
+            is_single(step) && (step.device() == Device::Cpu || step.device() == self.param.device())
         })
     }
+}
+
+fn is_single(view: &View<'_>) -> bool {
+    unreachable(view).is_none() && view.len() == 1 && matches!(view.dtype(), Dtype::F32 | Dtype::F64)
 }
 
 fn unreachable(view: &View<'_>) -> Option<Refusal> {

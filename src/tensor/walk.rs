@@ -291,7 +291,7 @@ mod tests {
 
     fn operands<'a>(shape: &'a [i64], strides: [&'a [i64]; 3]) -> Operands<'a, 1> {
         let [param, grad, slot] = strides.map(|strides| view(shape, strides));
-        Operands { param, grad, slots: [Some(slot)], step: None }
+        Operands { param, grad, slots: [Some(slot)], step: None, scalars: [None] }
     }
 
     /// The byte offsets that a walk visits, in its order.

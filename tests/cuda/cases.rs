@@ -56,6 +56,7 @@ pub struct Case {
 pub fn cases() -> Vec<Case> {
     let case = |rule, name, options: &[(&'static str, f64)]| {
         let common = [("eps", 1e-3), ("betas", 0.9), ("alpha", 0.99), ("rho", 0.9), ("etas", 0.5)];
+        let common = common.into_iter().chain([("momentum_decay", 4e-3), ("t0", 3.0)]);
         Case { rule, name, options: Table(common.into_iter().chain(options.iter().copied()).collect()) }
     };
     vec![
@@ -86,6 +87,11 @@ pub fn cases() -> Vec<Case> {
         case("rprop", "plain", &[("step_sizes", 0.01)]),
         case("lion", "plain", &[]),
         case("lion", "low_betas_decay", &[("betas", 0.3), ("weight_decay", 0.1)]),
+        case("nadam", "plain", &[]),
+        case("nadam", "decay", &[("weight_decay", 0.1)]),
+        case("nadam", "decoupled_low_betas", &[("betas", 0.3), ("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
+        case("asgd", "plain", &[("lambd", 0.05)]),
+        case("asgd", "decay", &[("lambd", 0.05), ("weight_decay", 0.1)]),
     ]
 }
 
@@ -153,7 +159,9 @@ impl Visitor for Begin {
     type Output = Kernel;
 
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Kernel {
-        source::begin(&R::read(&self.0).unwrap(), self.1, self.2).unwrap()
+        let dtype = if let Counts::OnDevice(dtype) = self.1 { dtype } else { Dtype::F32 };
+        let scalars = R::SCALARS.map(|scalar| scalar.then_some(dtype));
+        source::begin(&R::read(&self.0).unwrap(), self.1, scalars, self.2).unwrap()
     }
 }
 

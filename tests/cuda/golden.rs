@@ -132,7 +132,7 @@ fn types_without_arithmetic_have_no_text() {
     };
     assert_eq!(step("momentum", None), None);
     assert_eq!(step("momentum", Some(Dtype::C64)), None);
-    assert_eq!(begin(&rule("plain"), Counts::OnDevice(Dtype::F16), false), None);
+    assert_eq!(begin(&rule("plain"), Counts::OnDevice(Dtype::F16), [None], false), None);
     // A slot that is not live plays no part.
     assert!(step("plain", None).is_some());
     assert_eq!(step("plain", Some(Dtype::F64)), step("plain", None));

@@ -86,7 +86,7 @@ fn assert_same(found: &[Task], expected: &[Task], setup: &Setup, what: &str) {
             let dtype = [setup.types.param, setup.types.grad].get(k).copied().unwrap_or(setup.types.slot);
             assert!(found.bits(dtype) == expected.bits(dtype), "{what}: tensor {k} of task {i}, {setup:?}");
         }
-        assert_eq!(found.count, expected.count, "{what}: task {i}");
+        assert_eq!((found.count, found.scalars), (expected.count, expected.scalars), "{what}: task {i}");
     }
 }
 
@@ -123,7 +123,9 @@ impl Visitor for Compare<'_> {
             let mut on_gpu = OnGpu::new();
             for step in 0..3 {
                 setup.collect(&groups, &mut expected, &mut Vec::new(), (Device::Cpu, false)).run(&Spawned(1));
-                on_gpu.step(&gpu, &setup, &on_gpu_groups, &mut found, (&call, mode == 1)).unwrap();
+                // Scalars are where the learning rate is.
+                let on_device = mode == 1 || mode == 2 && R::HAS_SCALARS;
+                on_gpu.step(&gpu, &setup, &on_gpu_groups, &mut found, (&call, on_device)).unwrap();
                 assert_same(
                     &found,
                     &expected,

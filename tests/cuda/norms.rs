@@ -111,7 +111,7 @@ fn norm_on_cpu(grads: &[Vec<f64>]) -> f64 {
         let view = |numbers: &mut Vec<f64>| unsafe {
             View::new(numbers.as_mut_ptr().cast(), shape, &[1], Dtype::F64, Device::Cpu)
         };
-        let operands = Operands { param: view(param), grad: view(grad), slots: [None], step: None };
+        let operands = Operands { param: view(param), grad: view(grad), slots: [None], step: None, scalars: [None] };
         batch.push((0, &Group::new(rule, 0.0)), false, &mut None, &operands, String::new).unwrap();
     }
     batch.ready(&mut Territory::default()).unwrap().grad_norm(&Spawned(1))

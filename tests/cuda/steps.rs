@@ -64,13 +64,15 @@ impl Memory {
     }
 }
 
-/// A parameter's tensors: the parameter, the gradient and all slots; and its count.
+/// A parameter's tensors: the parameter, the gradient and all slots; and its count and its scalars, of which few rules
+/// have one or two.
 #[derive(Clone)]
 pub struct Task {
     pub shape: [i64; 2],
     pub strides: Vec<[i64; 2]>,
     pub memory: Vec<Memory>,
     pub count: f32,
+    pub scalars: [f32; 2],
     pub group: usize,
 }
 
@@ -121,7 +123,8 @@ pub fn tasks(slots: usize, setup: &Setup) -> Vec<Task> {
                 let shift = if i % 4 == k + 1 { setup.shift } else { 0 };
                 Memory::of(&values, dtype, shift)
             });
-            Task { shape, strides, memory: memory.collect(), count: (7 * (i % 3)) as f32, group: i % 2 }
+            let scalars = [0.1 + 0.2 * (i % 3) as f32, [1.0, 0.4][i % 2]];
+            Task { shape, strides, memory: memory.collect(), count: (7 * (i % 3)) as f32, scalars, group: i % 2 }
         })
         .collect()
 }
@@ -146,7 +149,7 @@ impl Setup {
     ) -> Ready<'a, R, C, S> {
         let mut batch = Batch::on(device, self.unscale());
         walks.resize(tasks.len(), None);
-        for (Task { shape, strides, memory, count, group }, walk) in tasks.iter_mut().zip(walks) {
+        for (Task { shape, strides, memory, count, scalars, group }, walk) in tasks.iter_mut().zip(walks) {
             let fresh = *count == 0.0;
             // SAFETY: the memory has room for all that the strides reach, and is borrowed mutably.
             let view = |memory: &mut Memory, k: usize, dtype| unsafe {
@@ -159,8 +162,12 @@ impl Setup {
             let slots = live.map(|live| live.then(|| next(self.types.slot)));
             let counts_on = if on_device { device } else { Device::Cpu };
             // SAFETY: one number, borrowed mutably.
-            let step = unsafe { View::new(std::ptr::from_mut(count).cast(), &[], &[], Dtype::F32, counts_on) };
-            let operands = Operands { param, grad, slots, step: R::COUNTED.then_some(step) };
+            let number = |number: &mut f32| unsafe {
+                View::new(std::ptr::from_mut(number).cast(), &[], &[], Dtype::F32, counts_on)
+            };
+            let mut own = scalars.iter_mut();
+            let scalars = R::SCALARS.map(|scalar| scalar.then(|| number(own.next().unwrap())));
+            let operands = Operands { param, grad, slots, step: R::COUNTED.then(|| number(count)), scalars };
             batch.push((*group, &groups[*group]), fresh, walk, &operands, String::new).unwrap();
         }
         batch.ready(&mut Territory::default()).unwrap()
@@ -220,7 +227,7 @@ impl Setup {
     /// A task's setting as the host makes it.
     fn setting<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, task: &Task, wide: bool) -> Vec<u8> {
         layout::setting(
-            &rule.coeffs(LR[task.group], step_of::<R, C, S>(task)),
+            &rule.begin(LR[task.group], step_of::<R, C, S>(task), scalars_of::<R, C, S>(task), true).0,
             [1.0, -1.0][task.group],
             self.limit(),
             wide,
@@ -235,7 +242,7 @@ impl Setup {
         kernel: &Kernel,
         tasks: &mut [Task],
     ) -> Vec<u64> {
-        let constants = constants(rule);
+        let constants = constants(rule, &R::SCALARS.map(|scalar| scalar.then_some(Dtype::F32)));
         let lr = LR[0];
         let lr_at = std::ptr::from_ref(&lr).expose_provenance() as u64;
         let all = [
@@ -246,19 +253,23 @@ impl Setup {
         let group_of: Vec<u32> = tasks.iter().map(|task| task.group as u32).collect();
         let steps: Vec<f64> = tasks.iter().map(step_of::<R, C, S>).collect();
         let counts: Vec<*mut f32> = tasks.iter_mut().map(|task| &raw mut task.count).collect();
+        let scalars: Vec<Vec<*mut f32>> = (0..R::SCALARS.iter().filter(|&&scalar| scalar).count())
+            .map(|k| tasks.iter_mut().map(|task| &raw mut task.scalars[k]).collect())
+            .collect();
+        let scalar_starts: Vec<_> = scalars.iter().map(Vec::as_ptr).collect();
         let mut settings = vec![0_u64; tasks.len() * (C + 2)];
         let counts_start: *const u8 = if R::COUNTED { counts.as_ptr().cast() } else { steps.as_ptr().cast() };
         let (tasks, group_of_start) = (tasks.len() as u32, group_of.as_ptr());
         let (settings_start, found_inf, clip) = (settings.as_mut_ptr(), pointer(&self.found_inf), pointer(&self.clip));
-        let arguments = [
-            argument(&tasks),
-            argument(&counts_start),
+        let mut arguments = vec![argument(&tasks), argument(&counts_start)];
+        arguments.extend(scalar_starts.iter().map(argument));
+        arguments.extend([
             argument(&group_of_start),
             groups.as_ptr().cast_mut().cast(),
             argument(&settings_start),
             argument(&found_inf),
             argument(&clip),
-        ];
+        ]);
         // SAFETY: the arguments in the order of the text, each of its type; all memory lives until the end.
         unsafe { host.launch(kernel, 2, &arguments) };
         settings
@@ -268,6 +279,12 @@ impl Setup {
 /// The number of a task's step; of a rule that does not count, whether its slots are new.
 fn step_of<R: Rule<C, S>, const C: usize, const S: usize>(task: &Task) -> f64 {
     if R::COUNTED { f64::from(task.count) + 1.0 } else { f64::from(task.count + 1.0).min(2.0) }
+}
+
+/// A task's scalars, in the places of the slots.
+fn scalars_of<R: Rule<C, S>, const C: usize, const S: usize>(task: &Task) -> [f64; S] {
+    let mut own = task.scalars.iter();
+    R::SCALARS.map(|scalar| if scalar { f64::from(*own.next().unwrap()) } else { 0.0 })
 }
 
 /// Where a value is, or null.
@@ -330,6 +347,7 @@ impl Visitor for Compare<'_> {
             }
             if R::COUNTED && setup.variant.on_device {
                 assert_eq!(found.count, expected.count, "{} {}: task {i}, {setup:?}", case.rule, case.name);
+                assert_eq!(found.scalars, expected.scalars, "{} {}: task {i}, {setup:?}", case.rule, case.name);
             }
         }
         let is_changed =
@@ -429,10 +447,21 @@ fn lion_is_as_on_the_cpu() {
 }
 
 #[test]
+fn nadam_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("nadam");
+}
+
+#[test]
+fn asgd_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("asgd");
+}
+
+#[test]
 fn every_rule_is_compared() {
     let mut names = rules::names();
     names.sort_unstable();
-    assert_eq!(names, ["adadelta", "adagrad", "adam", "adamax", "lion", "radam", "rmsprop", "rprop", "sgd"]);
+    let expected = ["adadelta", "adagrad", "adam", "adamax", "asgd", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd"];
+    assert_eq!(names, expected);
 }
 
 struct LaunchSize(Table);
@@ -443,7 +472,14 @@ impl Visitor for LaunchSize {
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> usize {
         let rule = R::read(&self.0).unwrap();
         let settings = layout::settings(&[layout::setting(&[0.0; C], 1.0, None, true)]).unwrap();
-        let groups = layout::groups(&[layout::group([0, 0], 0.0, 1.0, None, &constants(&rule))]).unwrap();
+        let groups = layout::groups(&[layout::group(
+            [0, 0],
+            0.0,
+            1.0,
+            None,
+            &constants(&rule, &R::SCALARS.map(|scalar| scalar.then_some(Dtype::F32))),
+        )])
+        .unwrap();
         settings.len().max(groups.len())
     }
 }

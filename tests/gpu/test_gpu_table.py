@@ -34,7 +34,8 @@ def assert_same_bits(optimizer, params, twin, expected):
 
 
 @each_case
-def test_float64_is_the_rule_of_the_paper(case, device):
+def test_float64_is_the_rule_of_the_paper(case, device, request):
+    cases.with_wide_scalars(case, request)
     start, grads = draw(torch.float64, 0), [draw(torch.float64, 1 + step) for step in range(STEPS)]
     expected = cases.train_reference(case, start, grads)
     optimizer, params = train(case, start, grads, device)
@@ -227,7 +228,8 @@ def test_a_learning_rate_on_the_device(case, dtype, device):
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=str)
-def test_checkpoints_go_between_devices_and_libraries(case, device):
+def test_checkpoints_go_between_devices_and_libraries(case, device, request):
+    cases.with_wide_scalars(case, request)
     start, grads = draw(torch.float64, 0), [draw(torch.float64, 1 + step) for step in range(4)]
     expected = cases.train_reference(case, start, grads)
     params = [torch.nn.Parameter(value.clone()) for value in start]

@@ -28,6 +28,8 @@ OPTIONS = {
     "RAdam": {"eps": 1e-3},
     "Rprop": {},
     "Lion": {},
+    "NAdam": {"eps": 1e-3, "lr": 0.05},
+    "ASGD": {"lambd": 0.1, "t0": 1.0},
 }
 CLIPS = [
     {"max_grad_norm": 5.0},
@@ -524,8 +526,8 @@ def test_autograd_follows_a_clipped_step(name, clip):
 
     def moved(size, **options):
         param = torch.linspace(1, 2, 4, dtype=torch.float64).requires_grad_().clone()  # no leaf: autograd follows it
-        own = {} if name == "SGD" else OPTIONS[name] | ({"eps": 0.5} if "eps" in OPTIONS[name] else {})
-        optimizer = getattr(optim, name)([param], **own, **options)
+        smooth = OPTIONS[name] | {"eps": 0.5} if "eps" in OPTIONS[name] else {}
+        optimizer = getattr(optim, name)([param], **smooth, **options)
         param.grad = torch.linspace(1, 2, 4, dtype=torch.float64) * size
         grad = param.grad
         optimizer.step()

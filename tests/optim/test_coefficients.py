@@ -72,6 +72,12 @@ NOT_FINITE = [
     ("Rprop", {"etas": (NAN, 1.2)}, "etas[0]"),
     ("Rprop", {"step_sizes": (0.0, INF)}, "step_sizes[1]"),
     ("Adagrad", {"lr_decay": NAN}, "lr_decay"),
+    *(("NAdam", {"lr": value}, "lr") for value in (INF, -INF, NAN)),
+    *(("NAdam", {name: NAN}, name) for name in ("weight_decay", "eps", "momentum_decay")),
+    ("NAdam", {"betas": (NAN, 0.9)}, "betas[0]"),
+    ("NAdam", {"betas": (0.9, NAN)}, "betas[1]"),
+    *(("ASGD", {"lr": value}, "lr") for value in (INF, -INF, NAN)),
+    *(("ASGD", {name: NAN}, name) for name in ("weight_decay", "lambd", "alpha", "t0")),
 ]
 
 
@@ -146,6 +152,10 @@ def test_options_out_of_their_ranges_that_are_harmless():
         ("Rprop", {"step_sizes": (2.0, 1.0)}),
         ("Adagrad", {"lr_decay": -0.125}),
         ("Adagrad", {"eps": -0.125}),
+        ("NAdam", {"betas": (1.25, 0.9)}),
+        ("NAdam", {"momentum_decay": -0.125}),
+        ("ASGD", {"lambd": -0.125, "alpha": -0.5}),
+        ("ASGD", {"t0": -3}),
     ]:
         ours, params = make(name, 2, lr=0.1)
         theirs, expected = make(f"torch.{name}", 2, lr=0.1, foreach=False)

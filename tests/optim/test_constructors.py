@@ -24,6 +24,8 @@ OWN = {
     "RAdam": COMMON,
     "Rprop": COMMON,
     "Lion": COMMON,
+    "NAdam": COMMON,
+    "ASGD": COMMON,
 }
 ON = {
     "max_grad_norm": 1.5,
@@ -108,6 +110,9 @@ def test_each_argument_arrives_by_place_and_by_name(name):
         "eps": 0.25,
         "weight_decay": 0.0625,
         "lr_decay": 0.5,
+        "momentum_decay": 0.125,
+        "lambd": 0.25,
+        "t0": 4.0,
         "initial_accumulator_value": 2.0,
         "centered": True,
         "amsgrad": True,

@@ -105,6 +105,17 @@ BAD_OPTIONS = [
     ("Rprop", {"etas": (0.5, 1.0)}),
     ("Rprop", {"etas": 0.5}),
     ("Rprop", {"weight_decay": 0.1}),
+    ("NAdam", {"lr": -1.0}),
+    ("NAdam", {"lr": torch.ones(2)}),
+    ("NAdam", {"eps": -1.0}),
+    ("NAdam", {"betas": (1.0, 0.9)}),
+    ("NAdam", {"betas": (0.9, -0.1)}),
+    ("NAdam", {"weight_decay": -0.1}),
+    ("NAdam", {"momentum_decay": -0.1}),
+    ("NAdam", {"fused": True}),
+    ("ASGD", {"lr": -1.0}),
+    ("ASGD", {"lr": torch.ones(2)}),
+    ("ASGD", {"weight_decay": -0.1}),
 ]
 
 
@@ -158,7 +169,9 @@ def test_state_has_torchs_keys_types_and_shapes(case, default_dtype):
 
 @pytest.mark.parametrize("ours_first", [True, False])
 @pytest.mark.parametrize("case", cases.CASES, ids=str)
-def test_a_checkpoint_moves_between_torch_and_ours_and_training_goes_on(case, ours_first):
+def test_a_checkpoint_moves_between_torch_and_ours_and_training_goes_on(case, ours_first, request):
+    if ours_first:  # torch casts scalars to the parameter's type
+        cases.with_wide_scalars(case, request)
     shapes = [(3, 4), (5,), (), (6,)]
     start = cases.tensors(0, torch.float64, shapes)
     grads = [cases.tensors(1 + step, torch.float64, shapes) for step in range(6)]

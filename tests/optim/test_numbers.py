@@ -14,7 +14,8 @@ def gradients(dtype, shapes=cases.SHAPES):
 
 
 @pytest.mark.parametrize("case", cases.CASES + cases.VARIANTS, ids=str)
-def test_float64_is_the_rule_of_the_paper(case):
+def test_float64_is_the_rule_of_the_paper(case, request):
+    cases.with_wide_scalars(case, request)
     start, grads = cases.tensors(0, torch.float64), gradients(torch.float64)
     expected = cases.train_reference(case, start, grads)
     optimizer, params = cases.train(case.ours, case.options, start, grads)

@@ -22,6 +22,8 @@ CASES = [
     Case("RAdam", {"eps": 1e-2, "betas": (0.9, 0.8)}),
     Case("Rprop"),
     Case("Lion", {"lr": 0.1}),
+    Case("NAdam", {"eps": 1e-2, "momentum_decay": 0.1}),
+    Case("ASGD", {"lambd": 0.1, "t0": 2.0}),
 ]
 SHAPES = [(4, 4), (5,), (), (70, 60)]
 
@@ -136,6 +138,10 @@ def state_of_one_gone(twin, index, seed):
 
 def state_loaded(twin, index, seed):
     twin.optimizer.load_state_dict(copy.deepcopy(twin.optimizer.state_dict()))
+    for at in range(len(twin.params)):
+        state = twin.state_of(at)
+        # torch makes them of the parameter's type.
+        state.update({name: state[name].float() for name in ("mu_product", "eta", "mu") if name in state})
 
 
 def all_copied(twin, index, seed):

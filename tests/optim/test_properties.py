@@ -30,6 +30,14 @@ OPTIONS = {
         "step_sizes": st.tuples(st.floats(0, 0.1), st.floats(0.1, 1)),
         "maximize": st.booleans(),
     },
+    "NAdam": COMMON
+    | {
+        "betas": st.tuples(unit, unit),
+        "eps": st.sampled_from([1e-8, 1e-3]),
+        "momentum_decay": small,
+        "decoupled_weight_decay": st.booleans(),
+    },
+    "ASGD": COMMON | {"lambd": small, "alpha": unit, "t0": st.floats(0, 5)},
 }
 
 

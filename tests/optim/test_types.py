@@ -30,6 +30,10 @@ COMPLEX = [
     Case("RAdam", {"betas": (0.9, 0.8), "maximize": True}),
     Case("Rprop"),
     Case("Rprop", {"lr": 1.0, "maximize": True}),
+    Case("NAdam", {"weight_decay": 0.1}),
+    Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    Case("ASGD", {"lambd": 0.1, "t0": 1.0, "weight_decay": 0.1}),
+    Case("ASGD", {"maximize": True}),
 ]
 SHAPES = [(3, 4), (7,), (), (0,), (50, 3)]
 

@@ -8,10 +8,14 @@ from reference.adadelta import adadelta
 from reference.adagrad import adagrad
 from reference.adam import adam
 from reference.adamax import adamax
+from reference.asgd import asgd
 from reference.lion import lion
+from reference.nadam import nadam
 from reference.radam import radam
 from reference.rmsprop import rmsprop
 from reference.rprop import rprop
 from reference.sgd import sgd
 
-__all__ = ["adadelta", "adagrad", "adam", "adamax", "lion", "radam", "rmsprop", "rprop", "sgd"]
+__all__ = [
+    *("adadelta", "adagrad", "adam", "adamax", "asgd", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd"),
+]

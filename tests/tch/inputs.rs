@@ -4,8 +4,8 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Constant, Schedule};
 use torchpace::tch::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Config, Error, Group, Lion, Nonfinite, Optimizer, Outcome, RAdam, RmsProp,
-    Rprop, Sgd,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Config, Error, Group, Lion, NAdam, Nonfinite, Optimizer, Outcome,
+    RAdam, RmsProp, Rprop, Sgd,
 };
 
 use super::{cosine, leaf, named, values};
@@ -36,6 +36,8 @@ fn types_are_what_users_expect() {
     options::<RAdam>();
     options::<Rprop>();
     options::<Lion>();
+    options::<NAdam>();
+    options::<Asgd>();
     movable::<Optimizer>();
     movable::<Group<Adam>>();
     movable::<Outcome>();
@@ -194,6 +196,10 @@ fn options_out_of_their_ranges_and_of_no_name() {
     set_all(Rprop::build_groups, Rprop { max_grad_norm, ..Rprop::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "weight_decay", "max_grad_norm"];
     set_all(Lion::build_groups, Lion { max_grad_norm, ..Lion::default() }, &names);
+    let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "momentum_decay", "max_grad_norm"];
+    set_all(NAdam::build_groups, NAdam { max_grad_norm, ..NAdam::default() }, &names);
+    let names = ["lr", "lambd", "alpha", "t0", "weight_decay", "max_grad_norm"];
+    set_all(Asgd::build_groups, Asgd { max_grad_norm, ..Asgd::default() }, &names);
 }
 
 #[test]

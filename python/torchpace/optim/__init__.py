@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 from torch import optim as _torch
 from torch.optim import (
-    ASGD,
     LBFGS,
     Adafactor,
     Muon,
-    NAdam,
     Optimizer,
     SparseAdam,
 )
@@ -25,7 +23,9 @@ from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamax import Adamax
 from torchpace.optim.adamw import AdamW
+from torchpace.optim.asgd import ASGD
 from torchpace.optim.lion import Lion as Lion
+from torchpace.optim.nadam import NAdam
 from torchpace.optim.radam import RAdam
 from torchpace.optim.rmsprop import RMSprop
 from torchpace.optim.rprop import Rprop

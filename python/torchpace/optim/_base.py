@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import StateDict
 
 from torchpace import _native
 from torchpace.optim import _clip
@@ -19,6 +20,9 @@ _COUNTS = (torch.float32, torch.float64, torch.int32, torch.int64)
 
 _CALLED = ("_init_group",)
 """What torch's `step` calls, and ours does not."""
+
+_WIDE = (torch.float32, torch.float64)
+"""The types of other scalars."""
 
 _OVERFLOW = "skipped: the GradScaler found a gradient that is not finite"
 
@@ -48,6 +52,9 @@ class Fused(ByTorch):
 
     _rule: ClassVar[str]
     """The name of the update rule in Rust."""
+
+    _scalars: ClassVar[dict[str, float | str]] = {}
+    """The state entries that are one number each, as the count, and what they begin at: a value, or an option's."""
 
     _plan: _native.Plan | None = None
     """What Rust remembers from one step to the next."""
@@ -132,6 +139,34 @@ class Fused(ByTorch):
                 if name in old:
                     new.setdefault(name, old[name])
         self._widen_counts()
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Go on from a state, as in torch; entries that are one number keep their type, unless it is a narrow one.
+
+        Args:
+            state_dict: what `state_dict` returned, ours or torch's.
+        """
+        super().load_state_dict(state_dict)
+        if self._scalars:
+            self._take_scalars(state_dict)
+
+    def _take_scalars(self, state_dict: StateDict) -> None:
+        """Take the scalars as they were, where torch made them of the parameter's type; all where new ones would be."""
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=False):
+            for param, key in zip(group["params"], saved["params"], strict=False):
+                entries, given = self.state.get(param), state_dict["state"].get(key)
+                if not entries or not isinstance(given, dict):
+                    continue
+                home = self._new_step_count(param, group).device
+                for name in ("step", *self._scalars):
+                    own, was = entries.get(name), given.get(name)
+                    if not isinstance(own, Tensor):
+                        continue
+                    if name != "step" and isinstance(was, Tensor) and was.dtype in _WIDE:
+                        cast = was.to(param.dtype) if param.is_floating_point() else was
+                        # What a hook has changed stays changed.
+                        own = was.detach().clone() if torch.equal(cast.to(own), own) else own
+                    entries[name] = own.to(home)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -281,16 +316,17 @@ class Fused(ByTorch):
                 return
 
     def _widen_counts(self) -> bool:
-        """Make step counts that would stand still float32; whether there were any.
+        """Make step counts that would stand still float32, and other scalars that are narrow; whether there were any.
 
-        A checkpoint cast whole has them. One of bfloat16 stays at 256 for ever, in torch's loop as well.
+        A checkpoint cast whole has them. A count of bfloat16 stays at 256 for ever, in torch's loop as well.
         """
         changed = False
         for entries in self.state.values():
-            count = entries.get("step") if isinstance(entries, dict) else None
-            if isinstance(count, Tensor) and count.dtype not in _COUNTS:
-                entries["step"] = count.float()
-                changed = True
+            for name in ("step", *self._scalars) if isinstance(entries, dict) else ():
+                scalar = entries.get(name)
+                if isinstance(scalar, Tensor) and scalar.dtype not in (_COUNTS if name == "step" else _WIDE):
+                    entries[name] = scalar.float()
+                    changed = True
         return changed
 
     def _check_group(self, group: dict[str, Any]) -> None:
@@ -300,9 +336,23 @@ class Fused(ByTorch):
     def _new_state(self, param: Tensor, group: dict[str, Any], names: list[str]) -> dict[str, Tensor]:
         """Make the state of a parameter that has none yet, as torch's class makes it."""
         return {
-            name: self._new_step_count(param, group) if name == "step" else self._new_slot(name, param)
+            name: self._new_scalar(name, param, group)
+            if name in self._scalars
+            else self._new_step_count(param, group)
+            if name == "step"
+            else self._new_slot(name, param)
             for name in names
         }
+
+    def _new_scalar(self, name: str, param: Tensor, group: dict[str, Any]) -> Tensor:
+        # Where and of the type that a count is.
+        first = self._scalars[name]
+        value = group[first] if isinstance(first, str) else first
+        if isinstance(value, Tensor):
+            value = value.detach().reshape(())
+        else:
+            value = torch.tensor(_native.number(name, value), dtype=torch.float64)
+        return self._new_step_count(param, group).copy_(value)
 
     def _new_step_count(self, param: Tensor, group: dict[str, Any]) -> Tensor:
         # torch keeps the count in float32, and in float64 where that is the default type and no fused kernel reads it.

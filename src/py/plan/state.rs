@@ -61,7 +61,7 @@ impl Keys {
     pub fn of<R: Rule<C, S>, const C: usize, const S: usize>(py: Python<'_>, rule: &R) -> Self {
         let live = rule.live();
         let step = R::COUNTED.then_some((STEP, Part::Step));
-        let slots = (0..S).filter(|&k| live[k]).map(|k| (R::SLOTS[k], Part::Slot(k)));
+        let slots = (0..S).filter(|&k| live[k] || R::SCALARS[k]).map(|k| (R::SLOTS[k], Part::Slot(k)));
         let all: Vec<_> = step.into_iter().chain(slots).collect();
         Self {
             names: all.iter().map(|part| part.0).collect(),

@@ -88,9 +88,12 @@ pub fn find<R: Rule<C, S>, const C: usize, const S: usize>(
         let (group, index) = (member.group as usize, member.index as usize);
         let place = || call.place(group, index);
         let param = call.param(group, index)?;
-        for ((role, spot), object) in spots[m].each_mut(&R::SLOTS).skip(2).zip(&objects) {
+        // Numbers of a parameter that is spread are not.
+        let is_single = core::iter::once(true).chain(R::SCALARS);
+        for (((role, spot), object), is_single) in spots[m].each_mut(&R::SLOTS).skip(2).zip(&objects).zip(is_single) {
             if let Some(object) = object {
-                let found = resolve::object(call, owned, object, role, Some(&param), &place);
+                let param = Some(&param).filter(|_| !is_single);
+                let found = resolve::object(call, owned, object, role, param, &place);
                 *spot = left.unless_left((group, index), found)?.unwrap_or(Spot::NONE);
             }
         }

@@ -66,7 +66,7 @@ pub fn anew<'a, R: Rule<C, S>, const C: usize, const S: usize>(
         let (group, index) = (member.group as usize, member.index as usize);
         let Some(known) = &groups[group] else { continue };
         let place = || call.place(group, index);
-        let Some(operands) = operands(layouts, seen) else { continue };
+        let Some(operands) = operands::<R, C, S>(layouts, seen) else { continue };
         let has_memory = check_memory::<R, C, S>(call, &operands, (group, index))?;
         if unscale.is_some() && operands.grad.overlaps_itself() {
             return Err(Stop::Torch(format!("{}: grad overlaps itself, and a GradScaler unscales it", place())));
@@ -108,14 +108,24 @@ pub fn anew<'a, R: Rule<C, S>, const C: usize, const S: usize>(
 }
 
 /// A member's memory.
-fn operands<'a, const S: usize>(layouts: &'a Layouts, seen: &Parts<Seen, S>) -> Option<Operands<'a, S>> {
+fn operands<'a, R: Rule<C, S>, const C: usize, const S: usize>(
+    layouts: &'a Layouts,
+    seen: &Parts<Seen, S>,
+) -> Option<Operands<'a, S>> {
     let view = |seen: Seen| layouts.get(seen.layout).map(|layout| layout.view(seen.data));
-    Some(Operands {
+    let mut operands = Operands {
         param: view(seen.param)?,
         grad: view(seen.grad)?,
         slots: seen.slots.map(view),
         step: view(seen.step),
-    })
+        scalars: [None; S],
+    };
+    if R::HAS_SCALARS {
+        for k in (0..S).filter(|&k| R::SCALARS[k]) {
+            operands.scalars[k] = operands.slots[k].take();
+        }
+    }
+    Some(operands)
 }
 
 /// That no storage was freed; whether all is memory. A lazy zero has none either; the drivers refuse it.
@@ -128,7 +138,8 @@ fn check_memory<R: Rule<C, S>, const C: usize, const S: usize>(
     let lacks = |view: Option<View<'_>>| view.is_some_and(|view| !view.has_memory());
     let views =
         [(Role::Param, Some(operands.param)), (Role::Grad, Some(operands.grad)), (Role::State("step"), operands.step)];
-    let slots = R::SLOTS.iter().zip(operands.slots).map(|(name, slot)| (Role::State(name), slot));
+    let slots = operands.slots.into_iter().zip(operands.scalars).map(|(slot, scalar)| slot.or(scalar));
+    let slots = R::SLOTS.iter().zip(slots).map(|(name, slot)| (Role::State(name), slot));
     for (role, view) in views.into_iter().chain(slots) {
         if lacks(view) {
             has_all = false;

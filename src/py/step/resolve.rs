@@ -29,7 +29,7 @@ pub fn param(
     Ok(Some((spot, object(call, owned, &grad, Role::Grad, Some(param), &place)?)))
 }
 
-/// One of a parameter's tensors; `param` is the parameter, if it is not that.
+/// One of a parameter's tensors; `param` is the parameter, if it has to be spread as that is.
 pub fn object(
     call: &Call<'_>,
     owned: &mut Owned,
@@ -62,7 +62,7 @@ pub fn object(
     } else {
         return Err(left(&describe_type(object)));
     };
-    if let Some(param) = param.filter(|_| role != Role::State("step"))
+    if let Some(param) = param
         && !same_placement(torch, object, param)?
     {
         return Err(left("placed unlike the parameter"));

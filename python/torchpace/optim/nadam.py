@@ -1,0 +1,103 @@
+"""NAdam."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from torchpace.optim._base import Fused
+from torchpace.optim._clip import Nonfinite
+
+
+class NAdam(Fused, torch.optim.NAdam):
+    r"""NAdam, Adam with Nesterov's momentum, in one fused step.
+
+    With gradient :math:`g_t`, parameter :math:`\theta` and the step :math:`t` counted from 1 for each parameter:
+
+    .. math::
+        g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
+        \mu_t &= \beta_1 (1 - \tfrac{1}{2} \, 0.96^{t \psi}), \qquad P_t = P_{t-1} \mu_t \\
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        u_t &= \frac{1 - \mu_t}{1 - P_t} \, g_t + \frac{\mu_{t+1}}{1 - P_t \mu_{t+1}} \, m_t \\
+        \theta_t &= \theta_{t-1} - \gamma \, \frac{u_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    With ``decoupled_weight_decay`` the first line is :math:`\theta_{t-1} \leftarrow (1 - \gamma \lambda) \theta_{t-1}`.
+
+    Args:
+        params: parameters, named parameters or groups (dicts) of them, of any shapes.
+        lr: learning rate :math:`\gamma \ge 0`, parameter units: about the length of a step in each coordinate; a float
+            or a one-element tensor (default: 2e-3).
+        betas: :math:`\beta_1, \beta_2` in [0, 1) (default: (0.9, 0.999)).
+        eps: :math:`\epsilon \ge 0`, gradient units (default: 1e-8).
+        weight_decay: :math:`\lambda \ge 0`, added to the gradient (default: 0).
+        momentum_decay: :math:`\psi \ge 0`, per step: how fast the momentum rises from about half of :math:`\beta_1`
+            (default: 4e-3).
+        decoupled_weight_decay: decay as AdamW does (default: False).
+        foreach: accepted for torch's sake; the step is fused either way (default: None).
+        maximize: step up the gradient (default: False).
+        capturable: let a CUDA graph capture the step; step counts and ``mu_product`` are then on the device
+            (default: False).
+        differentiable: let autograd follow the step, through torch's own code (default: False).
+        max_grad_norm: clip the gradients of all groups together to this 2-norm, gradient units, as
+            ``torch.nn.utils.clip_grad_norm_``: multiply by ``min(1, max_grad_norm / (norm + 1e-6))``, here in the step;
+            ``grad`` itself stays, and the norm is then in ``grad_norm`` (default: None, no clipping).
+        clip_value: clip each element of the gradient to [-clip_value, clip_value], after the norm (default: None).
+        skip_grad_norm: skip a step whose gradients have a 2-norm above this, or NaN, before clipping; then nothing is
+            written, and ``last_step_skipped`` is True (default: None, no step is skipped).
+        nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
+            RuntimeError (default: "propagate").
+
+    Raises:
+        ValueError: an option is out of its range, in torch's words where it is torch's.
+
+    State of a parameter: ``step``, a 0-dim count; ``mu_product``, the 0-dim :math:`P`; ``exp_avg`` and ``exp_avg_sq``,
+    each of its shape.
+
+    Differs from torch:
+        - ``mu_product`` keeps its type in ``load_state_dict``, so that a run goes on as it was; torch casts it to the
+          parameter's, bfloat16 for example.
+        - On a GPU with the learning rate in a tensor there, torch's own code steps where ``capturable`` is off.
+        - Fewer roundings (fused multiply-add, one division an element), so float32 results may differ in the last bits.
+
+    Papers:
+        Dozat, Incorporating Nesterov momentum into Adam, 2016. Loshchilov and Hutter, Decoupled weight decay
+        regularization, 2019 (decoupled_weight_decay).
+
+    Example:
+        >>> import torch
+        >>> from torchpace import optim
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> optimizer = optim.NAdam([weight], lr=0.1)
+        >>> weight.square().sum().backward()
+        >>> optimizer.step()
+        >>> [round(value, 4) for value in weight.tolist()]
+        [0.8944, -1.8944]
+        >>> optimizer.last_path
+        'fused'
+    """
+
+    _rule = "nadam"
+    _scalars: ClassVar[dict[str, float | str]] = {"mu_product": 1.0}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        max_grad_norm: float | None = None,
+        clip_value: float | None = None,
+        skip_grad_norm: float | None = None,
+        nonfinite_norm: Nonfinite = "propagate",
+    ) -> None:
+        self._construct(locals())
