@@ -11,11 +11,10 @@ OPTIMIZERS = {
     "Adagrad": ("Adagrad", {}),
     "Adam": ("Adam", {}),
     "AdamW": ("AdamW", {}),
-    "Adadelta": ("Adadelta", {}),
-    "Adamax": ("Adamax", {}),
-    "RAdam": ("RAdam", {}),
-    "Rprop": ("Rprop", {}),
 }
+
+# Those that fewer people train with, in fewer rows of the records.
+MORE = {name: (name, {}) for name in ("Adadelta", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop")}
 
 TORCHS = {
     "default": {"foreach": False},  # not fused either, which some take no argument for

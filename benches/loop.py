@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import networks
 import records
 import torchpace
-from against import OPTIMIZERS, TORCHS, compare, lacks, text, turn
+from against import MORE, OPTIMIZERS, TORCHS, compare, lacks, text, turn
 
 WARM_UP = 5  # rounds that are not counted; in the first, the state is made
 ROUNDS = 9  # at the least
@@ -47,6 +47,7 @@ TASKS = {
 }
 
 LOOPS = ["plain", "clip", "LambdaLR, EMA"]
+BRIEF = ("250 layers", "plain")  # all that is recorded of the optimizers fewer train with
 
 # So low that no arm's training becomes chaotic, and losses can be compared.
 RATES = {
@@ -75,7 +76,7 @@ class Arm:
 
     def __init__(self, name, model, optimizer, loop):
         ours = name == "ours"
-        kind, options = OPTIMIZERS[optimizer]
+        kind, options = (OPTIMIZERS | MORE)[optimizer]
         options = options | {"lr": RATES[optimizer]} | ({} if ours else TORCHS[name])
         if ours and loop == "clip":
             options["max_grad_norm"] = MAX_NORM
@@ -130,16 +131,17 @@ def train(task, loop, optimizer, dtype, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
+    note = f"default: those most used; with --record the others too, {BRIEF}"
+    parser.add_argument("--optimizers", nargs="+", choices=[*OPTIMIZERS, *MORE], help=note)
     parser.add_argument("--loops", nargs="+", choices=LOOPS, help="default: plain; all with --record")
     parser.add_argument("--dtypes", nargs="+", help="default: float32; bfloat16 too with --record")
     parser.add_argument("--threads", nargs="+", type=int, help="default: 1; as many as torch takes too with --record")
     parser.add_argument("--seconds", type=float, default=3, help="a row's time (default: 3)")
     parser.add_argument("--record", action="store_true", help="write the rows to benches/record/")
-    parser.set_defaults(loops=["plain"], dtypes=["float32"], threads=[1])
+    parser.set_defaults(optimizers=list(OPTIMIZERS), loops=["plain"], dtypes=["float32"], threads=[1])
     if parser.parse_args().record:
         every = sorted({1, torch.get_num_threads()})
-        parser.set_defaults(loops=LOOPS, dtypes=["float32", "bfloat16"], threads=every)
+        parser.set_defaults(optimizers=[*OPTIMIZERS, *MORE], loops=LOOPS, dtypes=["float32", "bfloat16"], threads=every)
     options = parser.parse_args()
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}")
@@ -149,6 +151,8 @@ def main():
     rows = []
     every = itertools.product(options.tasks, options.loops, options.optimizers, options.dtypes, options.threads)
     for task, loop, optimizer, dtype, threads in every:
+        if options.record and optimizer in MORE and (task, loop) != BRIEF:
+            continue
         torch.set_num_threads(threads)
         rounds, others = train(task, loop, optimizer, getattr(torch, dtype), options.seconds)
         losses = {name: statistics.mean(one[name].loss for one in rounds) for name in rounds[0]}

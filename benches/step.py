@@ -21,12 +21,12 @@ import torch
 
 import records
 import torchpace
-from against import OPTIMIZERS, TORCHS, compare, lacks, text, turn
+from against import MORE, OPTIMIZERS, TORCHS, compare, lacks, text, turn
 from lists import LISTS
 
 ROUNDS = 5  # at the least
 
-CASES = OPTIMIZERS | {"AdamW clip": ("AdamW", {"max_grad_norm": 1.0})}  # torch's arms: clip_grad_norm_, then the step
+CASES = OPTIMIZERS | MORE | {"AdamW clip": ("AdamW", {"max_grad_norm": 1.0})}  # torch's arms: clip_grad_norm_, then the step
 
 VARIANTS = TORCHS | {"compiled": {"foreach": True}}
 

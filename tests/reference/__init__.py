@@ -17,5 +17,15 @@ from reference.rprop import rprop
 from reference.sgd import sgd
 
 __all__ = [
-    *("adadelta", "adagrad", "adam", "adamax", "asgd", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd"),
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "asgd",
+    "lion",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "rprop",
+    "sgd",
 ]
