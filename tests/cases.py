@@ -140,6 +140,12 @@ VARIANTS = [
     Case("Adagrad", {"mean": True, "initial_accumulator_value": 0.5, "lr_decay": 0.1, "maximize": True}),
     Case("Adagrad", {"eps_inside": True}),
     Case("Adagrad", {"mean": True, "eps_inside": True, "eps": 1e-3, "weight_decay": 0.1}),
+    Case("AdamW", {"cautious_weight_decay": True, "weight_decay": 0.3}),
+    Case("AdamW", {"cautious_weight_decay": True, "weight_decay": 0.3, "amsgrad": True, "maximize": True}),
+    Case("Adam", {"cautious_weight_decay": True, "decoupled_weight_decay": True, "weight_decay": 0.3}),
+    Case("RAdam", {"cautious_weight_decay": True, "decoupled_weight_decay": True, "weight_decay": 0.3}),
+    Case("NAdam", {"cautious_weight_decay": True, "decoupled_weight_decay": True, "weight_decay": 0.3}),
+    Case("Lion", {"cautious_weight_decay": True, "weight_decay": 0.3}),
 ]
 """Rows that torch lacks."""
 

@@ -40,12 +40,13 @@ fn options() -> impl Strategy<Value = Table> {
     let on = || prop::sample::select(vec![0.0, 1.0]);
     let share = || prop::sample::select(vec![0.0, 0.3, 0.9]);
     let numbers = (share(), share(), share(), prop::sample::select(vec![0.0, 0.1]), 1e-8..1e-2);
-    let flags = (on(), on(), on(), on(), on(), on(), on());
-    (numbers, flags).prop_map(|((decay, momentum, dampening, weight_decay, eps), (a, b, c, d, e, f, g))| {
+    let flags = (on(), on(), on(), on(), on(), on(), on(), on());
+    (numbers, flags).prop_map(|((decay, momentum, dampening, weight_decay, eps), (a, b, c, d, e, f, g, h))| {
         Table(HashMap::from([
             ("averaged", e),
             ("mean", f),
             ("eps_inside", g),
+            ("cautious_weight_decay", h),
             ("alpha", decay),
             ("rho", decay),
             ("etas", 0.5),

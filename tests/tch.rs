@@ -947,8 +947,11 @@ fn python_and_rust_take_turns() {
         ),
         (
             "Lion",
-            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1}"#,
-            Box::new(|s| Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() }.build(s, 0.01)),
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "cautious_weight_decay": true}"#,
+            Box::new(|s| {
+                let options = Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() };
+                Lion { cautious_weight_decay: true, ..options }.build(s, 0.01)
+            }),
         ),
         (
             "NAdam",

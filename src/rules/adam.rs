@@ -1,6 +1,6 @@
 //! Adam and AdamW.
 
-use super::terms::{coupled_decay, moving_average, moving_average_of_squares};
+use super::terms::{coupled_decay, decoupled_decay, moving_average, moving_average_of_squares};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::Origin::{Quotient, Root, Value};
@@ -10,7 +10,7 @@ use crate::rule::{Options, Origin, Rule};
 /// and Hutter, 2019) as options, torch's form.
 ///
 /// ```text
-/// param *= 1 - lr * weight_decay              (decoupled)
+/// param *= 1 - lr * weight_decay              (decoupled; if cautious, where it does not oppose the update)
 /// g = grad + weight_decay * param             (else)
 /// m = beta1 * m + (1 - beta1) * g
 /// v = beta2 * v + (1 - beta2) * g^2
@@ -27,6 +27,7 @@ pub struct Adam {
     weight_decay: f64,
     amsgrad: bool,
     decoupled: bool,
+    cautious: bool,
 }
 
 impl Rule<8, 3> for Adam {
@@ -55,6 +56,7 @@ impl Rule<8, 3> for Adam {
             weight_decay: options.number("weight_decay")?,
             amsgrad: options.flag("amsgrad")?,
             decoupled: options.flag("decoupled_weight_decay")?,
+            cautious: options.extra("cautious_weight_decay")?,
         })
     }
 
@@ -80,7 +82,6 @@ impl Rule<8, 3> for Adam {
         [mean, square, largest]: [T; 3],
     ) -> (T, [T; 3]) {
         let decays = self.weight_decay != 0.0;
-        let param = if decays && self.decoupled { param * decay } else { param };
         let grad = coupled_decay(decays && !self.decoupled, decay, param, grad);
         let mean = moving_average(self.beta1, [beta1, rest1], mean, grad);
         let square = moving_average_of_squares([beta2, rest2], square, grad);
@@ -90,7 +91,9 @@ impl Rule<8, 3> for Adam {
         } else {
             (largest, square)
         };
-        let param = (-rate).fma(mean / square_used.sqrt().fma(unbias, eps), param);
+        let direction = mean / square_used.sqrt().fma(unbias, eps);
+        let param = if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        let param = (-rate).fma(direction, param);
         (param, [mean, square, largest])
     }
 }

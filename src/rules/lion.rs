@@ -1,6 +1,6 @@
 //! Lion.
 
-use super::terms::{moving_average, sign};
+use super::terms::{decoupled_decay, moving_average, sign};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::Origin::Value;
@@ -9,7 +9,7 @@ use crate::rule::{Options, Origin, Rule};
 /// Lion (Chen et al., 2023, algorithm 2).
 ///
 /// ```text
-/// param *= 1 - lr * weight_decay
+/// param *= 1 - lr * weight_decay              (if cautious, where it does not oppose the update)
 /// param -= lr * sign(beta1 * m + (1 - beta1) * grad)
 /// m = beta2 * m + (1 - beta2) * grad
 /// ```
@@ -20,6 +20,7 @@ pub struct Lion {
     beta1: f64,
     beta2: f64,
     weight_decay: f64,
+    cautious: bool,
 }
 
 impl Rule<6, 1> for Lion {
@@ -38,7 +39,8 @@ impl Rule<6, 1> for Lion {
 
     fn read(options: &dyn Options) -> Result<Self, Error> {
         let [beta1, beta2] = options.pair("betas")?;
-        Ok(Self { beta1, beta2, weight_decay: options.number("weight_decay")? })
+        let (weight_decay, cautious) = (options.number("weight_decay")?, options.extra("cautious_weight_decay")?);
+        Ok(Self { beta1, beta2, weight_decay, cautious })
     }
 
     fn coeffs<N: Number>(&self, lr: N, _step: N) -> [N; 6] {
@@ -58,9 +60,10 @@ impl Rule<6, 1> for Lion {
         grad: T,
         [mean]: [T; 1],
     ) -> (T, [T; 1]) {
-        let param = if self.weight_decay != 0.0 { param * decay } else { param };
         let direction = sign(moving_average(self.beta1, [beta1, rest1], mean, grad));
         let mean = moving_average(self.beta2, [beta2, rest2], mean, grad);
+        let decays = self.weight_decay != 0.0;
+        let param = if decays { decoupled_decay(self.cautious, decay, param, direction) } else { param };
         ((-lr).fma(direction, param), [mean])
     }
 }

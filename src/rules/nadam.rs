@@ -1,6 +1,6 @@
 //! NAdam.
 
-use super::terms::{coupled_decay, moving_average, moving_average_of_squares, to_single};
+use super::terms::{coupled_decay, decoupled_decay, moving_average, moving_average_of_squares, to_single};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::Origin::{Root, Value};
@@ -10,7 +10,7 @@ use crate::rule::{Options, Origin, Rule};
 /// option, torch's form.
 ///
 /// ```text
-/// param *= 1 - lr * weight_decay              (decoupled)
+/// param *= 1 - lr * weight_decay              (decoupled; if cautious, where it does not oppose the update)
 /// g = grad + weight_decay * param             (else)
 /// mu_t = beta1 * (1 - 0.96^(t * momentum_decay) / 2)
 /// P = P * mu_t                                (from P = 1)
@@ -29,6 +29,7 @@ pub struct NAdam {
     weight_decay: f64,
     momentum_decay: f64,
     decoupled: bool,
+    cautious: bool,
 }
 
 impl Rule<10, 3> for NAdam {
@@ -60,6 +61,7 @@ impl Rule<10, 3> for NAdam {
             weight_decay: options.number("weight_decay")?,
             momentum_decay: options.number("momentum_decay")?,
             decoupled: options.flag("decoupled_weight_decay")?,
+            cautious: options.extra("cautious_weight_decay")?,
         })
     }
 
@@ -98,12 +100,12 @@ impl Rule<10, 3> for NAdam {
         [none, mean, square]: [T; 3],
     ) -> (T, [T; 3]) {
         let decays = self.weight_decay != 0.0;
-        let param = if decays && self.decoupled { param * decay } else { param };
         let grad = coupled_decay(decays && !self.decoupled, decay, param, grad);
         let mean = moving_average(self.beta1, [beta1, rest1], mean, grad);
         let square = moving_average_of_squares([beta2, rest2], square, grad);
-        let direction = grad_share.fma(grad, mean_share * mean);
-        let param = (-lr).fma(direction / square.sqrt().fma(unbias, eps), param);
+        let direction = grad_share.fma(grad, mean_share * mean) / square.sqrt().fma(unbias, eps);
+        let param = if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        let param = (-lr).fma(direction, param);
         (param, [none, mean, square])
     }
 }

@@ -1,6 +1,6 @@
 //! RAdam.
 
-use super::terms::{coupled_decay, moving_average, moving_average_of_squares};
+use super::terms::{coupled_decay, decoupled_decay, moving_average, moving_average_of_squares};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::Origin::{Quotient, Root, Value};
@@ -9,7 +9,7 @@ use crate::rule::{Options, Origin, Rule};
 /// RAdam (Liu et al., 2020), with decoupled weight decay (Loshchilov and Hutter, 2019) as an option, torch's form.
 ///
 /// ```text
-/// param *= 1 - lr * weight_decay              (decoupled)
+/// param *= 1 - lr * weight_decay              (decoupled; if cautious, where it does not oppose the update)
 /// g = grad + weight_decay * param             (else)
 /// m = beta1 * m + (1 - beta1) * g
 /// v = beta2 * v + (1 - beta2) * g^2
@@ -29,6 +29,7 @@ pub struct RAdam {
     eps: f64,
     weight_decay: f64,
     decoupled: bool,
+    cautious: bool,
 }
 
 impl RAdam {
@@ -72,6 +73,7 @@ impl Rule<8, 2> for RAdam {
             eps: options.number("eps")?,
             weight_decay: options.number("weight_decay")?,
             decoupled: options.flag("decoupled_weight_decay")?,
+            cautious: options.extra("cautious_weight_decay")?,
         })
     }
 
@@ -96,11 +98,12 @@ impl Rule<8, 2> for RAdam {
         [mean, square]: [T; 2],
     ) -> (T, [T; 2]) {
         let decays = self.weight_decay != 0.0;
-        let param = if decays && self.decoupled { param * decay } else { param };
         let grad = coupled_decay(decays && !self.decoupled, decay, param, grad);
         let mean = moving_average(self.beta1, [beta1, rest1], mean, grad);
         let square = moving_average_of_squares([beta2, rest2], square, grad);
         let scale = T::if_equal(adaptive, T::lit(0.0), T::lit(1.0), adaptive / (square.sqrt() + eps));
-        ((-rate).fma(mean * scale, param), [mean, square])
+        let direction = mean * scale;
+        let param = if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        ((-rate).fma(direction, param), [mean, square])
     }
 }

@@ -10,6 +10,15 @@ pub fn coupled_decay<T: Number>(decays: bool, weight_decay: T, param: T, grad: T
     if decays { weight_decay.fma(param, grad) } else { grad }
 }
 
+/// Decoupled weight decay, ahead of `param -= lr * direction`. The cautious one (Chen et al., 2025) decays only where that
+/// moves the parameter towards 0 as well, or not at all.
+#[inline(always)]
+pub fn decoupled_decay<T: Number>(cautious: bool, decay: T, param: T, direction: T) -> T {
+    let decayed = param * decay;
+    // Of the sign, as the product of two small numbers is 0.
+    if cautious { T::if_less(sign(param) * direction, T::lit(0.0), param, decayed) } else { decayed }
+}
+
 /// The moving average `decay * average + (1 - decay) * value`, measured from the nearer end, as `torch.lerp`: exact
 /// where an end is reached, and without the drift that two rounded weights with a sum beside 1 would give.
 #[inline(always)]
@@ -79,6 +88,15 @@ mod tests {
     fn no_decay_keeps_the_gradient_beside_an_infinite_parameter() {
         assert_eq!(coupled_decay(false, 0.0_f32, f32::INFINITY, 2.0), 2.0);
         assert_eq!(coupled_decay(true, 0.5_f32, 4.0, 2.0), 4.0);
+    }
+
+    #[test]
+    fn cautious_decay_looks_at_both_signs() {
+        let decayed = |param, direction| decoupled_decay(true, 0.5_f32, param, direction);
+        assert_eq!([decayed(2.0, 1.0), decayed(-2.0, -1.0), decayed(2.0, 0.0)], [1.0, -1.0, 1.0]);
+        assert_eq!([decayed(2.0, -1.0), decayed(-2.0, 1.0)], [2.0, -2.0]);
+        assert_eq!(decayed(1e-30, -1e-30), 1e-30);
+        assert_eq!(decoupled_decay(false, 0.5_f32, 2.0, -1.0), 1.0);
     }
 
     #[test]

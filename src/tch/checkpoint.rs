@@ -17,7 +17,7 @@ const FORMAT: &str = "torchpace.optimizer";
 const VERSION: &str = "1";
 
 /// Flags that torch lacks.
-const EXTRA: [&str; 3] = ["averaged", "mean", "eps_inside"];
+const EXTRA: [&str; 4] = ["averaged", "mean", "eps_inside", "cautious_weight_decay"];
 
 fn word(nonfinite: Nonfinite) -> String {
     format!("{nonfinite:?}").to_lowercase()

@@ -219,6 +219,8 @@ config! {
     amsgrad: bool = false,
     /// Decay as [`AdamW`] does (default: false).
     decoupled_weight_decay: bool = false,
+    /// Where decay is decoupled, decay only where the update moves the parameter towards 0 as well (default: false).
+    cautious_weight_decay: bool = false,
 }
 
 config! {
@@ -244,6 +246,8 @@ config! {
     weight_decay: f64 = 0.01,
     /// Divide by the largest second moment so far (default: false).
     amsgrad: bool = false,
+    /// Decay only where the update moves the parameter towards 0 as well (default: false).
+    cautious_weight_decay: bool = false,
 }
 
 config! {
@@ -315,6 +319,8 @@ config! {
     weight_decay: f64 = 0.0,
     /// Decay as [`AdamW`] does (default: false).
     decoupled_weight_decay: bool = false,
+    /// Where decay is decoupled, decay only where the update moves the parameter towards 0 as well (default: false).
+    cautious_weight_decay: bool = false,
 }
 
 config! {
@@ -359,6 +365,8 @@ config! {
     betas: [f64; 2] = [0.9, 0.99],
     /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0).
     weight_decay: f64 = 0.0,
+    /// Decay only where the update moves the parameter towards 0 as well (default: false).
+    cautious_weight_decay: bool = false,
 }
 
 config! {
@@ -386,6 +394,8 @@ config! {
     momentum_decay: f64 = 4e-3,
     /// Decay as [`AdamW`] does (default: false).
     decoupled_weight_decay: bool = false,
+    /// Where decay is decoupled, decay only where the update moves the parameter towards 0 as well (default: false).
+    cautious_weight_decay: bool = false,
 }
 
 config! {

@@ -119,6 +119,9 @@ impl Table {
                 return Err(self.wrong(name, value.to_string(), expected));
             }
         }
+        if self.flagged("cautious_weight_decay") && self.get("decoupled_weight_decay") == Some(Value::Flag(false)) {
+            return Err(self.wrong("cautious_weight_decay", "true".to_owned(), "false where decay is not decoupled"));
+        }
         for name in ["nesterov", "averaged"] {
             if self.flagged(name) && (self.is_zero("momentum") || !self.is_zero("dampening")) {
                 return Err(self.wrong(name, "true".to_owned(), "false where momentum is 0 or dampening is not"));

@@ -17,14 +17,14 @@ OWN = {
     "SGD": COMMON | {"averaged": False},
     "RMSprop": COMMON | {"eps_inside": False},
     "Adagrad": COMMON | {"mean": False, "eps_inside": False},
-    "Adam": COMMON,
-    "AdamW": COMMON,
+    "Adam": COMMON | {"cautious_weight_decay": False},
+    "AdamW": COMMON | {"cautious_weight_decay": False},
     "Adadelta": COMMON,
     "Adamax": COMMON,
-    "RAdam": COMMON,
+    "RAdam": COMMON | {"cautious_weight_decay": False},
     "Rprop": COMMON,
-    "Lion": COMMON,
-    "NAdam": COMMON,
+    "Lion": COMMON | {"cautious_weight_decay": False},
+    "NAdam": COMMON | {"cautious_weight_decay": False},
     "ASGD": COMMON,
 }
 ON = {
@@ -35,6 +35,7 @@ ON = {
     "averaged": True,
     "eps_inside": True,
     "mean": True,
+    "cautious_weight_decay": True,
 }
 
 each_optimizer = pytest.mark.parametrize("name", cases.OPTIMIZERS)

@@ -139,6 +139,25 @@ def test_averaged_momentum_needs_momentum_without_dampening(options):
         optimizer.add_param_group(late)
 
 
+@pytest.mark.parametrize("name", ["Adam", "RAdam", "NAdam"])
+def test_cautious_decay_is_decoupled(name):
+    options = {"cautious_weight_decay": True, "weight_decay": 0.1}
+    with pytest.raises(ValueError, match="Cautious weight decay requires decoupled_weight_decay=True"):
+        getattr(optim, name)(params(), **options)
+    optimizer = getattr(optim, name)(params(), decoupled_weight_decay=True, **options)
+    with pytest.raises(ValueError, match="Cautious weight decay requires decoupled_weight_decay=True"):
+        optimizer.add_param_group({"params": params([(2,)]), "decoupled_weight_decay": False})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_cautious_decay_spares_what_moves_away_from_zero():
+    weight = torch.nn.Parameter(torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    optimizer = optim.Lion([weight], lr=0.25, weight_decay=0.5, cautious_weight_decay=True)
+    weight.grad = torch.tensor([2.0, -2.0, -2.0, 2.0])
+    optimizer.step()
+    assert weight.tolist() == [0.625, -0.625, 1.25, -1.25]
+
+
 @pytest.mark.parametrize(
     ("name", "option"), [("SGD", "mean"), ("Adam", "eps_inside"), ("AdamW", "averaged"), ("RMSprop", "mean")]
 )
@@ -154,6 +173,8 @@ def test_a_variant_of_another_rule_is_unknown(name, option):
         ("RMSprop", "eps_inside", {}),
         ("Adagrad", "mean", {}),
         ("Adagrad", "eps_inside", {}),
+        ("AdamW", "cautious_weight_decay", {}),
+        ("Lion", "cautious_weight_decay", {"weight_decay": 0.1}),
     ],
 )
 def test_torch_cannot_step_by_a_variant(name, option, options):

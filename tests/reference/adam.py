@@ -3,6 +3,8 @@ of Loshchilov and Hutter (2019, algorithm 2) scaled by the learning rate."""
 
 import numpy as np
 
+from reference.decay import decayed
+
 
 def adam(
     theta,
@@ -16,11 +18,10 @@ def adam(
     amsgrad=False,
     maximize=False,
     decoupled_weight_decay=False,
+    cautious_weight_decay=False,
 ):
     g = -grad if maximize else grad
-    if decoupled_weight_decay:
-        theta = theta - lr * weight_decay * theta
-    else:
+    if not decoupled_weight_decay:
         g = g + weight_decay * theta
     beta1, beta2 = betas
     t = state["t"] = state.get("t", 0) + 1
@@ -30,4 +31,7 @@ def adam(
         v = state["largest"] = np.maximum(state.get("largest", 0.0), v)
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
-    return theta - lr * m_hat / (np.sqrt(v_hat) + eps)
+    update = m_hat / (np.sqrt(v_hat) + eps)
+    if decoupled_weight_decay:
+        theta = decayed(theta, update, lr * weight_decay, cautious_weight_decay)
+    return theta - lr * update

@@ -3,6 +3,8 @@ moment under the root; and the decoupled decay of Loshchilov and Hutter (2019) s
 
 import numpy as np
 
+from reference.decay import decayed
+
 
 def nadam(
     theta,
@@ -15,12 +17,11 @@ def nadam(
     weight_decay=0.0,
     momentum_decay=4e-3,
     decoupled_weight_decay=False,
+    cautious_weight_decay=False,
     maximize=False,
 ):
     g = -grad if maximize else grad
-    if decoupled_weight_decay:
-        theta = theta - lr * weight_decay * theta
-    else:
+    if not decoupled_weight_decay:
         g = g + weight_decay * theta
     beta1, beta2 = betas
     t = state["t"] = state.get("t", 0) + 1
@@ -34,4 +35,7 @@ def nadam(
     m_hat = m / (1 - np.prod([mu(i) for i in range(1, t + 2)]))
     n_hat = n / (1 - beta2**t)
     m_bar = (1 - mu(t)) * g_hat + mu(t + 1) * m_hat
-    return theta - lr * m_bar / (np.sqrt(n_hat) + eps)
+    update = m_bar / (np.sqrt(n_hat) + eps)
+    if decoupled_weight_decay:
+        theta = decayed(theta, update, lr * weight_decay, cautious_weight_decay)
+    return theta - lr * update

@@ -3,6 +3,8 @@ decoupled decay of Loshchilov and Hutter (2019, algorithm 2) scaled by the learn
 
 import numpy as np
 
+from reference.decay import decayed
+
 
 def radam(
     theta,
@@ -14,12 +16,11 @@ def radam(
     eps=1e-8,
     weight_decay=0.0,
     decoupled_weight_decay=False,
+    cautious_weight_decay=False,
     maximize=False,
 ):
     g = -grad if maximize else grad
-    if decoupled_weight_decay:
-        theta = theta - lr * weight_decay * theta
-    else:
+    if not decoupled_weight_decay:
         g = g + weight_decay * theta
     beta1, beta2 = betas
     t = state["t"] = state.get("t", 0) + 1
@@ -28,8 +29,11 @@ def radam(
     m_hat = m / (1 - beta1**t)
     longest = 2 / (1 - beta2) - 1
     length = longest - 2 * t * beta2**t / (1 - beta2**t)
-    if length <= 5:
-        return theta - lr * m_hat
-    adaptive = np.sqrt(1 - beta2**t) / (np.sqrt(v) + eps)
-    r = np.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
-    return theta - lr * r * m_hat * adaptive
+    update = m_hat
+    if length > 5:
+        adaptive = np.sqrt(1 - beta2**t) / (np.sqrt(v) + eps)
+        r = np.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+        update = r * m_hat * adaptive
+    if decoupled_weight_decay:
+        theta = decayed(theta, update, lr * weight_decay, cautious_weight_decay)
+    return theta - lr * update

@@ -332,6 +332,8 @@ class Fused(ByTorch):
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError where an option of ours is out of its range."""
         _clip.check(group)
+        if group.get("cautious_weight_decay") and not group.get("decoupled_weight_decay", True):
+            raise ValueError("Cautious weight decay requires decoupled_weight_decay=True")
 
     def _new_state(self, param: Tensor, group: dict[str, Any], names: list[str]) -> dict[str, Tensor]:
         """Make the state of a parameter that has none yet, as torch's class makes it."""

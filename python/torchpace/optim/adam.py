@@ -45,6 +45,9 @@ class Adam(Fused, torch.optim.Adam):
             written, and ``last_step_skipped`` is True (default: None, no step is skipped).
         nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
             RuntimeError (default: "propagate").
+        cautious_weight_decay: with `decoupled_weight_decay`, decay only where the update moves the parameter towards 0 as
+            well, or not at all (Chen et al., Cautious weight decay, 2025), which spares what the loss pulls the other
+            way (default: False).
 
     Raises:
         ValueError: an option is out of its range, in torch's words where it is torch's.
@@ -73,6 +76,7 @@ class Adam(Fused, torch.optim.Adam):
     """
 
     _rule = "adam"
+    _variants = ("cautious_weight_decay",)
     _late: ClassVar[dict[str, str]] = {"max_exp_avg_sq": "amsgrad"}
 
     def __init__(
@@ -94,5 +98,6 @@ class Adam(Fused, torch.optim.Adam):
         clip_value: float | None = None,
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
+        cautious_weight_decay: bool = False,
     ) -> None:
         _plain.construct(self._construct, locals())

@@ -39,6 +39,8 @@ class AdamW(Adam, torch.optim.AdamW):
             written, and ``last_step_skipped`` is True (default: None, no step is skipped).
         nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
             RuntimeError (default: "propagate").
+        cautious_weight_decay: decay only where the update moves the parameter towards 0 as well, or not at all (Chen et
+            al., Cautious weight decay, 2025), which spares what the loss pulls the other way (default: False).
 
     Raises:
         ValueError: an option is out of its range, in torch's words where it is torch's.
@@ -82,5 +84,6 @@ class AdamW(Adam, torch.optim.AdamW):
         clip_value: float | None = None,
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
+        cautious_weight_decay: bool = False,
     ) -> None:
         _plain.construct(self._construct, locals())

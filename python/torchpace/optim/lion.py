@@ -39,6 +39,8 @@ class Lion(Fused, _torch_lion.Lion):
             written, and ``last_step_skipped`` is True (default: None, no step is skipped).
         nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
             RuntimeError (default: "propagate").
+        cautious_weight_decay: decay only where the update moves the parameter towards 0 as well, or not at all (Chen et
+            al., Cautious weight decay, 2025), which spares what the loss pulls the other way (default: False).
 
     Raises:
         ValueError: an option is out of its range.
@@ -67,6 +69,7 @@ class Lion(Fused, _torch_lion.Lion):
     """
 
     _rule = "lion"
+    _variants = ("cautious_weight_decay",)
 
     def __init__(
         self,
@@ -82,5 +85,6 @@ class Lion(Fused, _torch_lion.Lion):
         clip_value: float | None = None,
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
+        cautious_weight_decay: bool = False,
     ) -> None:
         _plain.construct(self._construct, locals())
