@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from torchpace.optim import _plain
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
 
@@ -96,7 +97,7 @@ class ASGD(Fused, torch.optim.ASGD):
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
     ) -> None:
-        self._construct(locals())
+        _plain.construct(self._construct, locals())
 
     def _new_step_count(self, param: Tensor, group: dict[str, Any]) -> Tensor:
         # torch keeps it with the parameter, capturable or not.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from torchpace.optim import _plain
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
 
@@ -105,4 +106,4 @@ class NAdam(Fused, torch.optim.NAdam):
         nonfinite_norm: Nonfinite = "propagate",
         cautious_weight_decay: bool = False,
     ) -> None:
-        self._construct(locals())
+        _plain.construct(self._construct, locals())
