@@ -39,7 +39,7 @@ class Case:
 
 def torchs(name):
     """Torch's class of an optimizer; where torch lacks it, the one in torch's operators that ours derives from."""
-    return getattr(torch.optim, name) if name in IN_TORCH else getattr(torchpace.optim, name).__mro__[2]
+    return getattr(torch.optim, name) if name in IN_TORCH else getattr(torchpace.optim, name).__bases__[1]
 
 
 REFERENCE = {
