@@ -290,6 +290,7 @@ def train_reference(case, start, grads, dtype=torch.float64):
                 if step[i] is not None:
                     with np.errstate(invalid="ignore", divide="ignore"):
                         thetas[i] = case.rule(thetas[i], step[i].to(dtype).numpy(), states[i], **options)
+                        assert thetas[i].dtype == torch.empty(0, dtype=dtype).numpy().dtype  # not widened by a scalar
     return [torch.from_numpy(np.asarray(theta)) for theta in thetas]
 
 

@@ -72,19 +72,19 @@ struct Settings { Setting at[32]; };
 __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T grad, T &exp_avg, T &exp_avg_sq)
 {
     grad = grad * factor;
-    const T t0 = param * set.decay;
-    const T t1 = grad - exp_avg;
-    const T t2 = fmaf(t1, set.beta1_rest, exp_avg);
-    const T t3 = set.beta2_rest * grad;
-    const T t4 = set.beta2 * exp_avg_sq;
-    const T t5 = fmaf(t3, grad, t4);
-    const T t6 = sqrtf(t5);
-    const T t7 = fmaf(t6, set.unbias, set.eps);
-    const T t8 = t2 / t7;
-    const T t9 = fmaf(-set.rate, t8, t0);
+    const T t0 = grad - exp_avg;
+    const T t1 = fmaf(t0, set.beta1_rest, exp_avg);
+    const T t2 = set.beta2_rest * grad;
+    const T t3 = set.beta2 * exp_avg_sq;
+    const T t4 = fmaf(t2, grad, t3);
+    const T t5 = sqrtf(t4);
+    const T t6 = fmaf(t5, set.unbias, set.eps);
+    const T t7 = t1 / t6;
+    const T t8 = param * set.decay;
+    const T t9 = fmaf(-set.rate, t7, t8);
     param = t9;
-    exp_avg = t2;
-    exp_avg_sq = t5;
+    exp_avg = t1;
+    exp_avg_sq = t4;
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) torchpace_adam_step(

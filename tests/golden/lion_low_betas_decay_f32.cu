@@ -72,16 +72,16 @@ struct Settings { Setting at[32]; };
 __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T grad, T &exp_avg)
 {
     grad = grad * factor;
-    const T t0 = param * set.decay;
-    const T t1 = grad - exp_avg;
-    const T t2 = fmaf(t1, -set.beta1, grad);
-    const T t3 = -(T)1.0;
-    const T t4 = t2 < (T)0.0 ? t3 : (T)0.0;
-    const T t5 = (T)0.0 < t2 ? (T)1.0 : t4;
-    const T t6 = fmaf(t1, set.beta2_rest, exp_avg);
-    const T t7 = fmaf(-set.lr, t5, t0);
+    const T t0 = grad - exp_avg;
+    const T t1 = fmaf(t0, -set.beta1, grad);
+    const T t2 = -(T)1.0;
+    const T t3 = t1 < (T)0.0 ? t2 : (T)0.0;
+    const T t4 = (T)0.0 < t1 ? (T)1.0 : t3;
+    const T t5 = fmaf(t0, set.beta2_rest, exp_avg);
+    const T t6 = param * set.decay;
+    const T t7 = fmaf(-set.lr, t4, t6);
     param = t7;
-    exp_avg = t6;
+    exp_avg = t5;
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) torchpace_lion_step(

@@ -72,21 +72,21 @@ struct Settings { Setting at[32]; };
 __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T grad, T &exp_avg, T &exp_avg_sq)
 {
     grad = grad * factor;
-    const T t0 = param * set.decay;
-    const T t1 = grad - exp_avg;
-    const T t2 = fmaf(t1, -set.beta1, grad);
-    const T t3 = set.beta2_rest * grad;
-    const T t4 = set.beta2 * exp_avg_sq;
-    const T t5 = fmaf(t3, grad, t4);
-    const T t6 = set.mean_share * t2;
-    const T t7 = fmaf(set.grad_share, grad, t6);
-    const T t8 = sqrtf(t5);
-    const T t9 = fmaf(t8, set.unbias, set.eps);
-    const T t10 = t7 / t9;
-    const T t11 = fmaf(-set.lr, t10, t0);
+    const T t0 = grad - exp_avg;
+    const T t1 = fmaf(t0, -set.beta1, grad);
+    const T t2 = set.beta2_rest * grad;
+    const T t3 = set.beta2 * exp_avg_sq;
+    const T t4 = fmaf(t2, grad, t3);
+    const T t5 = set.mean_share * t1;
+    const T t6 = fmaf(set.grad_share, grad, t5);
+    const T t7 = sqrtf(t4);
+    const T t8 = fmaf(t7, set.unbias, set.eps);
+    const T t9 = t6 / t8;
+    const T t10 = param * set.decay;
+    const T t11 = fmaf(-set.lr, t9, t10);
     param = t11;
-    exp_avg = t2;
-    exp_avg_sq = t5;
+    exp_avg = t1;
+    exp_avg_sq = t4;
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) torchpace_nadam_step(

@@ -1,6 +1,8 @@
 """NAdam (Dozat, 2016), its momentum schedule with the decay as a parameter, the correction of the second
 moment under the root; and the decoupled decay of Loshchilov and Hutter (2019) scaled by the learning rate."""
 
+import math
+
 import numpy as np
 
 from reference.decay import decayed
@@ -31,8 +33,8 @@ def nadam(
 
     m = state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
     n = state["n"] = beta2 * state.get("n", 0.0) + (1 - beta2) * g**2
-    g_hat = g / (1 - np.prod([mu(i) for i in range(1, t + 1)]))
-    m_hat = m / (1 - np.prod([mu(i) for i in range(1, t + 2)]))
+    g_hat = g / (1 - math.prod([mu(i) for i in range(1, t + 1)]))
+    m_hat = m / (1 - math.prod([mu(i) for i in range(1, t + 2)]))
     n_hat = n / (1 - beta2**t)
     m_bar = (1 - mu(t)) * g_hat + mu(t + 1) * m_hat
     update = m_bar / (np.sqrt(n_hat) + eps)

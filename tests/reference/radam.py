@@ -1,6 +1,8 @@
 """RAdam (Liu et al., 2020, algorithm 2), from the length 5 on as in torch, where the paper's algorithm has 4; and the
 decoupled decay of Loshchilov and Hutter (2019, algorithm 2) scaled by the learning rate."""
 
+import math
+
 import numpy as np
 
 from reference.decay import decayed
@@ -31,8 +33,8 @@ def radam(
     length = longest - 2 * t * beta2**t / (1 - beta2**t)
     update = m_hat
     if length > 5:
-        adaptive = np.sqrt(1 - beta2**t) / (np.sqrt(v) + eps)
-        r = np.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+        adaptive = math.sqrt(1 - beta2**t) / (np.sqrt(v) + eps)
+        r = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
         update = r * m_hat * adaptive
     if decoupled_weight_decay:
         theta = decayed(theta, update, lr * weight_decay, cautious_weight_decay)
