@@ -26,7 +26,9 @@ from lists import LISTS
 
 ROUNDS = 5  # at the least
 
-CASES = OPTIMIZERS | MORE | {"AdamW clip": ("AdamW", {"max_grad_norm": 1.0})}  # torch's arms: clip_grad_norm_, then the step
+CASES = (
+    OPTIMIZERS | MORE | {"AdamW clip": ("AdamW", {"max_grad_norm": 1.0})}
+)  # torch's arms: clip_grad_norm_, then the step
 
 VARIANTS = TORCHS | {"compiled": {"foreach": True}}
 

@@ -92,7 +92,8 @@ impl Rule<8, 3> for Adam {
             (largest, square)
         };
         let direction = mean / square_used.sqrt().fma(unbias, eps);
-        let param = if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        let param =
+            if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
         let param = (-rate).fma(direction, param);
         (param, [mean, square, largest])
     }

@@ -104,7 +104,8 @@ impl Rule<10, 3> for NAdam {
         let mean = moving_average(self.beta1, [beta1, rest1], mean, grad);
         let square = moving_average_of_squares([beta2, rest2], square, grad);
         let direction = grad_share.fma(grad, mean_share * mean) / square.sqrt().fma(unbias, eps);
-        let param = if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        let param =
+            if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
         let param = (-lr).fma(direction, param);
         (param, [none, mean, square])
     }

@@ -103,7 +103,8 @@ impl Rule<8, 2> for RAdam {
         let square = moving_average_of_squares([beta2, rest2], square, grad);
         let scale = T::if_equal(adaptive, T::lit(0.0), T::lit(1.0), adaptive / (square.sqrt() + eps));
         let direction = mean * scale;
-        let param = if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        let param =
+            if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
         ((-rate).fma(direction, param), [mean, square])
     }
 }

@@ -76,7 +76,11 @@ pub fn cases() -> Vec<Case> {
         case("adam", "plain", &[]),
         case("adam", "amsgrad_decay", &[("amsgrad", 1.0), ("weight_decay", 0.1)]),
         case("adam", "decoupled", &[("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
-        case("adam", "cautious", &[("weight_decay", 0.1), ("decoupled_weight_decay", 1.0), ("cautious_weight_decay", 1.0)]),
+        case(
+            "adam",
+            "cautious",
+            &[("weight_decay", 0.1), ("decoupled_weight_decay", 1.0), ("cautious_weight_decay", 1.0)],
+        ),
         case("adam", "low_betas", &[("betas", 0.3)]),
         case("adadelta", "plain", &[]),
         case("adadelta", "decay", &[("weight_decay", 0.1)]),

@@ -460,7 +460,8 @@ fn asgd_is_as_on_the_cpu() {
 fn every_rule_is_compared() {
     let mut names = rules::names();
     names.sort_unstable();
-    let expected = ["adadelta", "adagrad", "adam", "adamax", "asgd", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd"];
+    let expected =
+        ["adadelta", "adagrad", "adam", "adamax", "asgd", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd"];
     assert_eq!(names, expected);
 }
 

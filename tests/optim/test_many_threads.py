@@ -11,11 +11,11 @@ import torch
 from torchpace import optim
 
 torch.set_num_threads(1)
-count, rounds, shared = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "shared"
+count, rounds, shared, largest = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "shared", int(sys.argv[4])
 sys.setswitchinterval(1e-5)
 for round in range(rounds):
     def make():
-        params = [torch.nn.Parameter(torch.ones(size)) for size in (4, 4, 40_000)]
+        params = [torch.nn.Parameter(torch.ones(size)) for size in (4, 4, largest)]
         for param in params:
             param.grad = torch.ones_like(param)
         return optim.Adam(params, lr=1e-3)
@@ -47,11 +47,12 @@ print("done")
 """
 
 
+@pytest.mark.parametrize("largest", [4, 300_000])  # with the GIL, and without it
 @pytest.mark.parametrize("owner", ["shared", "own"])
 @pytest.mark.parametrize("count", [2, 8])
-def test_steps_of_many_threads_come_to_an_end(count, owner):
+def test_steps_of_many_threads_come_to_an_end(count, owner, largest):
     """In a process of its own, which a deadlock with the GIL held cannot stop from being ended."""
-    arguments = [sys.executable, "-c", PROGRAM, str(count), "300" if count == 2 else "100", owner]
+    arguments = [sys.executable, "-c", PROGRAM, str(count), "300" if count == 2 else "100", owner, str(largest)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "done"

@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 
+import cases
 from cases import OPTIMIZERS
 from torchpace import optim
 
@@ -124,7 +125,7 @@ def test_an_error_of_a_subclass_passes():
 @each_optimizer
 def test_the_profiler_sees_it_under_torchs_name(name):
     param = torch.nn.Parameter(torch.ones(3))
-    for optimizer in (getattr(optim, name)([param], lr=0.1), getattr(torch.optim, name)([param], lr=0.1)):
+    for optimizer in (getattr(optim, name)([param], lr=0.1), cases.torchs(name)([param], lr=0.1)):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
             optimizer.zero_grad()
         assert [event.name for event in profiler.events()] == [f"Optimizer.zero_grad#{name}.zero_grad"]

@@ -5,7 +5,9 @@ import numpy as np
 from reference.decay import decayed
 
 
-def lion(theta, grad, state, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, maximize=False, cautious_weight_decay=False):
+def lion(
+    theta, grad, state, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, maximize=False, cautious_weight_decay=False
+):
     g = -grad if maximize else grad
     beta1, beta2 = betas
     m = state.get("m", 0.0)

@@ -39,7 +39,7 @@ def _converted(arguments: dict[str, Any]) -> dict[str, Any]:
         given = arguments.get(name)
         if isinstance(given, (tuple, list)) and len(given) == 2 and not any(isinstance(one, Tensor) for one in given):
             pair = [_number(one) for one in given]
-            if None not in pair and not all(type(one) is float for one in given):
+            if None not in pair and not all(type(one) in (int, float) for one in given):
                 changed[name] = tuple(pair)
     initial = arguments.get("initial_accumulator_value")
     if type(initial) not in (int, float) and not isinstance(initial, Tensor):

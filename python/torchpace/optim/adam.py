@@ -45,9 +45,9 @@ class Adam(Fused, torch.optim.Adam):
             written, and ``last_step_skipped`` is True (default: None, no step is skipped).
         nonfinite_norm: what an infinite or NaN norm does: "propagate" as in torch, "skip" the step, or "raise"
             RuntimeError (default: "propagate").
-        cautious_weight_decay: with `decoupled_weight_decay`, decay only where the update moves the parameter towards 0 as
-            well, or not at all (Chen et al., Cautious weight decay, 2025), which spares what the loss pulls the other
-            way (default: False).
+        cautious_weight_decay: with `decoupled_weight_decay`, decay only where the update moves the parameter towards 0
+            as well, or not at all (Chen et al., Cautious weight decay, 2025), which spares what the loss pulls the
+            other way (default: False).
 
     Raises:
         ValueError: an option is out of its range, in torch's words where it is torch's.

@@ -165,18 +165,31 @@ impl Torch {
     }
 
     /// Sets the gradient of an object with an attribute `grad` to None, unless it is. May run Python code.
+    ///
+    /// The gradient's object is held meanwhile: as the last reference to one goes, torch gives up the GIL while the parameter
+    /// still points to it, and a thread that reads the gradient then, as a step does, reads freed memory.
     #[inline]
     pub fn clear_grad(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = object.py();
         if !self.is_plain(object) {
             let name = intern!(py, "grad");
-            return if object.getattr(name)?.is_none() { Ok(()) } else { object.setattr(name, py.None()) };
+            let grad = object.getattr(name)?;
+            return if grad.is_none() { Ok(()) } else { object.setattr(name, py.None()) };
         }
-        if self.has_grad(object) == Some(false) {
-            return Ok(());
-        }
+        // SAFETY: a tensor, which the caller holds, as its gradient is by it.
+        let held = unsafe {
+            match &self.handles {
+                Some(handles) => match handles.grad(handles.of(object.as_ptr())) {
+                    None => return Ok(()),
+                    Some(grad) => Bound::from_borrowed_ptr_or_opt(py, handles.object(grad)),
+                },
+                None => Some(self.grad.get(object)?),
+            }
+        };
         // SAFETY: an object of this type, which has no other `grad`.
-        unsafe { self.grad.clear(object) }
+        let cleared = unsafe { self.grad.clear(object) };
+        drop(held);
+        cleared
     }
 
     /// Whether a tensor, of a subclass too, has a gradient as torch has it; None where only Python could tell.
