@@ -18,11 +18,13 @@ OURS = {
     "RMSprop": {"eps_inside": True},
     "Adagrad": {"mean": True, "eps_inside": True},
     "Adam": {"betas": (0.8, 0.9)},
-    "AdamW": {"betas": (0.8, 0.9)},
+    "AdamW": {"betas": (0.8, 0.9), "cautious_weight_decay": True},
     "Adadelta": {"rho": 0.8},
     "Adamax": {"betas": (0.8, 0.9)},
     "RAdam": {"betas": (0.8, 0.9), "decoupled_weight_decay": True},
     "Rprop": {"etas": (0.4, 1.3)},
+    "NAdam": {"momentum_decay": 0.1},
+    "ASGD": {"lambd": 0.1, "t0": 10.0},
     "Lion": {"betas": (0.8, 0.9)},
 }
 COMMON = {"lr": 0.25, "max_grad_norm": 0.5, "clip_value": 0.125, "nonfinite_norm": "skip"}

@@ -26,7 +26,7 @@ class Stepping:
 
     def __init__(self, optimizer: Any, scaled: bool) -> None:
         self._optimizer, self._scaled = optimizer, scaled
-        self.demands = not _unwrap.step_takes(optimizer)
+        self.demands: bool = not _unwrap.step_takes(optimizer)
         self._is_known = self.demands
         if self.demands:
             self._check_scaled()
