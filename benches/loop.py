@@ -59,6 +59,8 @@ RATES = {
     "AdamW": 1e-4,
     "Adadelta": 1e-2,
     "Adamax": 1e-4,
+    "ASGD": 1e-3,
+    "NAdam": 1e-4,
     "RAdam": 1e-4,
     "Rprop": 1e-6,
 }
