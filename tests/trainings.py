@@ -38,7 +38,9 @@ def schedule(kind, optimizer, library=cases.TORCHS):
     if kind == "none":
         return []
     if kind == "ours":
-        return [torchpace.schedule.cosine(20).on(optimizer), torchpace.schedule.linear(9).on(optimizer, "weight_decay")]
+        rates = [torchpace.schedule.cosine(20).on(optimizer)]
+        decays = "weight_decay" in optimizer.defaults  # Rprop does not
+        return [*rates, torchpace.schedule.linear(9).on(optimizer, "weight_decay")] if decays else rates
     if kind == "LambdaLR":
         return [library.LambdaLR(optimizer, Steep())]
     if kind == "ReduceLROnPlateau":

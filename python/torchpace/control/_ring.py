@@ -48,10 +48,10 @@ class Ring:
                 fault = None
             else:
                 loss, number = found
-        before = self._new_present()  # whose memory only the first step needs
+        undo = self._present.restore
         if not guard.stepping.is_known:
-            before.take()
-        guard.optimizer_step(closure, before.restore)
+            undo = self._new_present().take().restore  # whose memory goes with this step
+        guard.optimizer_step(closure, undo)
         guard.judge.accept(Point(number))
         guard.update()
         self._since += 1

@@ -204,7 +204,6 @@ class Fused(ByTorch):
             self._step_untraced()
         else:
             # Tracing follows torch's own code.
-            self._widen_untraced()
             self._torch_step()
             self._note("torch: torch.compile is tracing")
         return loss
@@ -301,10 +300,6 @@ class Fused(ByTorch):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _step_untraced(self) -> None:
         self._step()
-
-    @torch._disable_dynamo  # type: ignore[attr-defined]
-    def _widen_untraced(self) -> None:
-        self._widen_counts()
 
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _note(self, path: str) -> None:

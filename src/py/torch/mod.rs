@@ -183,7 +183,10 @@ impl Torch {
                     None => return Ok(()),
                     Some(grad) => Bound::from_borrowed_ptr_or_opt(py, handles.object(grad)),
                 },
-                None => Some(self.grad.get(object)?),
+                None => match self.grad.get(object)? {
+                    grad if grad.is_none() => return Ok(()),
+                    grad => Some(grad),
+                },
             }
         };
         // SAFETY: an object of this type, which has no other `grad`.
