@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use super::super::call as step;
 use super::super::end::Stop;
 use super::super::torch::Torch;
 use super::super::torch::device::{self, DeviceMemory};
@@ -40,6 +41,8 @@ pub struct OnGpu<R, const S: usize> {
     pub is_captured: bool,
     /// What this step's addresses are of.
     tensors: Vec<Py<PyAny>>,
+    /// Numbers on this device that this step can write, and where: the norm, and whether it has the step left out.
+    numbers: Option<(Py<PyAny>, u64)>,
     /// Why kernels cannot be made here: it would take as long in every step.
     refused: Option<String>,
 }
@@ -62,6 +65,7 @@ impl<R, const C: usize, const S: usize> Drive<R, C, S> {
                     call,
                     is_captured: false,
                     tensors: Vec::new(),
+                    numbers: None,
                     refused: None,
                 })
             }
@@ -72,29 +76,36 @@ impl<R, const C: usize, const S: usize> Drive<R, C, S> {
 }
 
 impl<R, const S: usize> OnGpu<R, S> {
-    /// Looks at the device anew: where a step that begins now is put.
-    pub fn begin(&mut self, py: Python<'_>) -> Result<(), Stop> {
+    /// Looks at the device anew: where a step that begins now is put, and the numbers that it is called with. Runs Python
+    /// code.
+    pub fn begin(&mut self, call: &step::Call<'_>) -> Result<(), Stop> {
         if let Some(reason) = &self.refused {
             return Err(Stop::Torch(reason.clone()));
         }
-        let stream = device::stream(py, self.index)?;
+        let stream = device::stream(call.py, self.index)?;
         self.call = Call { stream, grad_scale: None, found_inf: None, norm: Norm::Unwanted };
         self.is_captured = self.gpu.device().is_capturing(stream)?;
         self.work.forget_captured();
         self.tensors.clear();
+        self.call.grad_scale = call.scaling.grad_scale.map(|scale| self.number(call.torch, scale)).transpose()?;
+        self.call.found_inf = call.scaling.found_inf.map(|found| self.number(call.torch, found)).transpose()?;
+        // As many steps write the norm as did before.
+        if self.numbers.take().is_some() {
+            self.new_numbers(call.py)?;
+        }
         Ok(())
     }
 
-    /// Takes what a GradScaler has found, as numbers on this device.
-    pub fn scale_by(
-        &mut self,
-        torch: &Torch,
-        grad_scale: Option<&Bound<'_, PyAny>>,
-        found_inf: Option<&Bound<'_, PyAny>>,
-    ) -> Result<(), Stop> {
-        self.call.grad_scale = grad_scale.map(|scale| self.number(torch, scale)).transpose()?;
-        self.call.found_inf = found_inf.map(|found| self.number(torch, found)).transpose()?;
-        Ok(())
+    /// Whether no kernels can be made here.
+    pub fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// Where the host has decided about a step, the device has nothing to look at.
+    pub fn decided(&mut self, by_host: bool) {
+        if by_host {
+            self.call.found_inf = None;
+        }
     }
 
     fn number(&mut self, torch: &Torch, tensor: &Bound<'_, PyAny>) -> Result<u64, Stop> {
@@ -108,9 +119,15 @@ impl<R, const S: usize> OnGpu<R, S> {
         self.call.norm = norm;
     }
 
-    /// Numbers on this device that a step can write: the norm, and whether it has the step left out.
-    pub fn new_numbers(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, u64)> {
-        device::two_numbers(py, self.index)
+    /// Makes the numbers that this step can write. Runs Python code.
+    pub fn new_numbers(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.numbers = Some(device::two_numbers(py, self.index)?);
+        Ok(())
+    }
+
+    /// The numbers that this step can write, if they were made.
+    pub fn numbers(&self, py: Python<'_>) -> Option<(Py<PyAny>, u64)> {
+        self.numbers.as_ref().map(|(tensor, at)| (tensor.clone_ref(py), *at))
     }
 
     /// Plans a step; the bytes of memory that it lacks. Where no kernels can be made it is left to torch.

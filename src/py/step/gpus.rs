@@ -15,7 +15,43 @@ use crate::error::Error;
 use crate::rule::Rule;
 use crate::tensor::Device;
 
+/// What came of telling the GPUs about a step.
+pub(super) enum Told {
+    /// It can go on; with where a GPU will write the norm.
+    Go(Option<Py<PyAny>>),
+    /// Python code ran, so that all is to be done anew.
+    Anew,
+    /// There is nothing more to do.
+    Path(Path),
+}
+
 impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
+    /// Looks at the GPUs of the step before, which are those of this one as a rule: what Python is asked of them is asked
+    /// before anything is collected. Runs Python code.
+    pub(super) fn begin_step(&mut self, call: &Call<'_>) -> Result<(), Stop> {
+        for drive in &mut self.drives {
+            drive.has_begun = false;
+            if let Some(gpu) = drive.gpu.as_mut().filter(|gpu| drive.is_used && !gpu.is_refused()) {
+                drive.has_begun = true;
+                gpu.begin(call)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the devices of this step that it has not looked at yet; whether there were any. Runs Python code then.
+    pub(super) fn begin_devices(&mut self, call: &Call<'_>) -> Result<bool, Stop> {
+        let mut ran = false;
+        for drive in self.drives.iter_mut().filter(|drive| drive.is_used && !drive.has_begun) {
+            drive.has_begun = true;
+            if let Some(gpu) = &mut drive.gpu {
+                gpu.begin(call)?;
+                ran = true;
+            }
+        }
+        Ok(ran)
+    }
+
     /// Whether a parameter is on a GPU, or an option is about one.
     pub(super) fn concerns_gpus(&self) -> bool {
         let mut groups = self.groups.iter().flatten();
@@ -23,22 +59,9 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
             || groups.any(|known| known.capturable == Some(true) || known.lr.is_some())
     }
 
-    /// Gives the GPUs what this step is called with; a path if there is nothing more to do. May run Python code.
-    pub(super) fn see_to_gpus(
-        &mut self,
-        call: &Call<'_>,
-        scaling: &mut Scaling<'_>,
-        clip: Clip,
-        grad_norm: &mut Option<Py<PyAny>>,
-    ) -> Result<Option<Path>, Stop> {
-        *grad_norm = None;
+    /// Tells the GPUs what this step is called with.
+    pub(super) fn see_to_gpus(&mut self, call: &Call<'_>, scaling: &mut Scaling<'_>, clip: Clip) -> Result<Told, Stop> {
         let Self { groups, members, seen, layouts, drives, .. } = self;
-        for drive in drives.iter_mut().filter(|drive| drive.is_used && !drive.has_begun) {
-            drive.has_begun = true;
-            if let Some(gpu) = &mut drive.gpu {
-                gpu.begin(call.py)?;
-            }
-        }
         let is_captured =
             drives.iter().any(|drive| drive.is_used && drive.gpu.as_ref().is_some_and(|gpu| gpu.is_captured));
         let (mut on_cpu, mut counted_by_host, mut new_uncounted) = (false, false, false);
@@ -60,9 +83,11 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
                 return Err(Error::Captured { what: "found_inf, which the host has to know here," }.into());
             }
             if found_inf.call_method0(intern!(call.py, "item"))?.is_truthy()? {
-                return Ok(Some(Path::Skipped("the GradScaler found a gradient that is not finite".to_owned())));
+                let reason = "the GradScaler found a gradient that is not finite".to_owned();
+                return Ok(Told::Path(Path::Skipped(reason)));
             }
             scaling.found_inf = None;
+            return Ok(Told::Anew);
         }
         if on_cpu && scaling.grad_scale.is_some() && scaling.unscale.is_none() {
             return Err(Stop::Torch("a GradScaler unscales in the step, on another device".to_owned()));
@@ -71,11 +96,15 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
         let undecided = clip.may_raise() || clip.may_skip() && host_decides;
         let is_wanted = clip.wants_norm() && call.norm.get().is_none();
         let on_device = is_wanted && used == 1 && !on_cpu && !undecided;
+        let mut written = None;
         for gpu in drives.iter_mut().filter(|drive| drive.is_used).filter_map(|drive| drive.gpu.as_mut()) {
-            gpu.scale_by(call.torch, scaling.grad_scale, scaling.found_inf)?;
+            gpu.decided(scaling.found_inf.is_none());
             gpu.set_norm(if on_device {
-                let (tensor, at) = gpu.new_numbers(call.py)?;
-                *grad_norm = Some(tensor);
+                let Some((tensor, at)) = gpu.numbers(call.py) else {
+                    gpu.new_numbers(call.py)?;
+                    return Ok(Told::Anew);
+                };
+                written = Some(tensor);
                 Norm::OnDevice(clip, Some(at))
             } else if is_wanted {
                 Norm::ForHost
@@ -83,7 +112,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
                 Norm::Unwanted
             });
         }
-        Ok(None)
+        Ok(Told::Go(written))
     }
 }
 

@@ -9,8 +9,7 @@ mod resolve;
 mod run;
 mod see;
 
-use pyo3::prelude::*;
-
+use self::gpus::Told;
 use super::call::{Call, Scaling};
 use super::end::{Path, Stop};
 use super::plan::Known;
@@ -21,7 +20,7 @@ use crate::rule::Rule;
 use crate::tensor::Device;
 
 /// How many times a step looks anew at tensors that change under it.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 16;
 
 /// What a step has done so far.
 struct Progress<'py> {
@@ -29,8 +28,6 @@ struct Progress<'py> {
     made: bool,
     /// What is left of what a GradScaler asks for.
     scaling: Scaling<'py>,
-    /// The norm, where a GPU writes it.
-    grad_norm: Option<Py<PyAny>>,
     /// Whether the step multiplied the gradients.
     unscaled: bool,
 }
@@ -40,13 +37,12 @@ pub fn step<R: Rule<C, S>, const C: usize, const S: usize>(
     known: &mut Known<R, C, S>,
     call: &Call<'_>,
 ) -> Result<Path, Stop> {
-    let mut progress = Progress { made: false, scaling: call.scaling, grad_norm: None, unscaled: false };
-    known.drives.iter_mut().for_each(|drive| drive.has_begun = false);
+    let mut progress = Progress { made: false, scaling: call.scaling, unscaled: false };
     known.owned.is_needed |= !call.torch.has_handles();
     known.owned.was_needed = false;
     known.left.begin(call.left);
     collect::read_volatile(known, call);
-    let mut path = Ok(None);
+    let mut path = known.begin_step(call).map(|()| None);
     let mut attempts = 0;
     while matches!(path, Ok(None)) && attempts < ATTEMPTS {
         let left = known.left.found().len();
@@ -80,18 +76,17 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
     if clip.wants_norm() && call.norm.get().is_none() && !known.owned.spread.is_empty() {
         return Ok(Some(Path::NormWanted));
     }
-    if !see::see(known, call)? || !route(known, call)? {
+    if !see::see(known, call)? || !route(known, call)? || known.begin_devices(call)? {
         return Ok(None);
     }
-    let Progress { scaling, grad_norm, .. } = progress;
+    let scaling = &mut progress.scaling;
+    let mut grad_norm = None;
     let is_scaled_on_gpu = scaling.found_inf.is_some() || (scaling.grad_scale.is_some() && scaling.unscale.is_none());
     if is_scaled_on_gpu || known.concerns_gpus() {
-        run::hold(&mut known.spots, &mut known.owned, call);
-        if let Some(path) = known.see_to_gpus(call, scaling, clip, grad_norm)? {
-            return Ok(Some(path));
-        }
-        if !see::see(known, call)? {
-            return Ok(None);
+        match known.see_to_gpus(call, scaling, clip)? {
+            Told::Go(norm) => grad_norm = norm,
+            Told::Anew => return Ok(None),
+            Told::Path(path) => return Ok(Some(path)),
         }
     }
     // A GPU looks at the scale itself.
@@ -101,7 +96,7 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
         run::Ran::All => {
             progress.unscaled = unscale.is_some();
             run::bump(known, call, unscale.is_some())?;
-            Ok(Some(Path::Fused(progress.grad_norm.take())))
+            Ok(Some(Path::Fused(grad_norm)))
         }
         run::Ran::LacksParams => Ok(None),
         run::Ran::Leaves => Ok(Some(Path::Left(why_left(known, call)?, known.left.found().iter().copied().collect()))),

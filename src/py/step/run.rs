@@ -58,7 +58,8 @@ pub fn run<R: Rule<C, S>, const C: usize, const S: usize>(
     if !left.found().is_empty() {
         return Ok(Ran::Leaves);
     }
-    let total: usize = parts.iter().map(|(_, ready)| ready.total()).sum();
+    let is_much = |(d, ready): &(usize, Ready<'_, R, C, S>)| drives[*d].gpu.is_none() && ready.total() >= MUCH;
+    let has_much = parts.iter().any(is_much);
     let mut lacking = Vec::new();
     for (d, ready) in &parts {
         if let Some(gpu) = &mut drives[*d].gpu
@@ -70,7 +71,7 @@ pub fn run<R: Rule<C, S>, const C: usize, const S: usize>(
     if !lacking.is_empty() {
         return Ok(Ran::LacksMemory(lacking));
     }
-    if total >= MUCH {
+    if has_much {
         hold(spots, owned, call);
     }
     let mut factor = 1.0;
@@ -134,7 +135,7 @@ fn grad_norm<R: Rule<C, S>, const C: usize, const S: usize>(
 }
 
 /// Holds all tensors of the step, so that other threads, or Python code, may let go of theirs.
-pub fn hold<const S: usize>(spots: &mut [Parts<Spot, S>], owned: &mut Owned, call: &Call<'_>) {
+fn hold<const S: usize>(spots: &mut [Parts<Spot, S>], owned: &mut Owned, call: &Call<'_>) {
     if owned.is_needed || owned.has_all {
         return;
     }
