@@ -30,12 +30,18 @@ impl Options for Usual {
         })
     }
 
-    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
-        Ok(match name {
-            "etas" => [0.5, 1.2],
-            "step_sizes" => [1e-6, 50.0],
-            _ => [0.9, 0.999],
-        })
+    fn optional(&self, _name: &'static str) -> Result<Option<f64>, Error> {
+        Ok(None)
+    }
+
+    fn numbers(&self, name: &'static str, into: &mut [f64]) -> Result<(), Error> {
+        let usual = match name {
+            "etas" => [0.5, 1.2, 0.0],
+            "step_sizes" => [1e-6, 50.0, 0.0],
+            _ => [0.9, 0.999, 0.9999],
+        };
+        into.copy_from_slice(&usual[..into.len()]);
+        Ok(())
     }
 
     fn flag(&self, _name: &'static str) -> Result<bool, Error> {

@@ -82,8 +82,22 @@ pub enum Origin {
 pub trait Options {
     /// A number.
     fn number(&self, name: &'static str) -> Result<f64, Error>;
+    /// A number, or none where there is none or it is None.
+    fn optional(&self, name: &'static str) -> Result<Option<f64>, Error>;
+    /// As many numbers as there is room for.
+    fn numbers(&self, name: &'static str, into: &mut [f64]) -> Result<(), Error>;
     /// Two numbers.
-    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error>;
+    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
+        let mut pair = [0.0; 2];
+        self.numbers(name, &mut pair)?;
+        Ok(pair)
+    }
+    /// Three numbers.
+    fn triple(&self, name: &'static str) -> Result<[f64; 3], Error> {
+        let mut triple = [0.0; 3];
+        self.numbers(name, &mut triple)?;
+        Ok(triple)
+    }
     /// True or false.
     fn flag(&self, name: &'static str) -> Result<bool, Error>;
     /// True or false; false where there is no such option. For those that torch lacks, and so its checkpoints.

@@ -22,9 +22,17 @@ impl Options for Table {
         self.0.get(name).copied().ok_or(Error::MissingOption { place: "table".to_owned(), name })
     }
 
-    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
-        let value = self.number(name)?;
-        Ok([value, (1.0 + value) / 2.0])
+    fn optional(&self, name: &'static str) -> Result<Option<f64>, Error> {
+        Ok(self.0.get(name).copied())
+    }
+
+    fn numbers(&self, name: &'static str, into: &mut [f64]) -> Result<(), Error> {
+        let mut value = self.number(name)?;
+        for place in into {
+            *place = value;
+            value = (1.0 + value) / 2.0;
+        }
+        Ok(())
     }
 
     fn flag(&self, name: &'static str) -> Result<bool, Error> {

@@ -18,8 +18,12 @@ impl Options for Zero {
         Ok(0.0)
     }
 
-    fn pair(&self, _name: &'static str) -> Result<[f64; 2], Error> {
-        Ok([0.0; 2])
+    fn optional(&self, _name: &'static str) -> Result<Option<f64>, Error> {
+        Ok(None)
+    }
+
+    fn numbers(&self, _name: &'static str, _into: &mut [f64]) -> Result<(), Error> {
+        Ok(())
     }
 
     fn flag(&self, _name: &'static str) -> Result<bool, Error> {

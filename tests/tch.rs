@@ -15,8 +15,8 @@ use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
 use torchpace::tch::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Error, Group, Lion, NAdam, Nonfinite, Optimizer, Outcome, RAdam,
-    RmsProp, Rprop, Sgd,
+    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Error, Group, Lion, NAdam, Nonfinite, Optimizer, Outcome,
+    RAdam, RmsProp, Rprop, Sgd,
 };
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
@@ -227,6 +227,26 @@ fn lion_by_hand() {
             let direction = 0.8 * *mean + 0.2 * grad;
             *mean = 0.9 * *mean + 0.1 * grad;
             param - 0.05 * (if direction == 0.0 { 0.0 } else { direction.signum() } + 0.1 * param)
+        },
+    );
+}
+
+#[test]
+fn ademamix_by_hand() {
+    let options = AdEMAMix { betas: [0.8, 0.9, 0.95], alpha: 3.0, eps: 1e-3, weight_decay: 0.1, ..AdEMAMix::default() };
+    let half = |beta: f64| 0.5_f64.ln() / (beta + 1e-8).ln() - 1.0;
+    by_hand(
+        |store| AdEMAMix { beta3_warmup: Some(4.0), alpha_warmup: Some(3.0), ..options }.build(store, 0.05),
+        [0.0; 3],
+        |param, grad, [fast, slow, square], step| {
+            let step = f64::from(step);
+            let (share, alpha) = ((step / 4.0).min(1.0), 3.0 * (step / 3.0).min(1.0));
+            let beta3 = 0.5_f64.powf(1.0 / ((1.0 - share) * half(0.8) + share * half(0.95) + 1.0));
+            *fast = 0.8 * *fast + 0.2 * grad;
+            *slow = beta3 * *slow + (1.0 - beta3) * grad;
+            *square = 0.9 * *square + 0.1 * grad * grad;
+            let root = (*square / (1.0 - 0.9_f64.powf(step))).sqrt() + 1e-3;
+            param - 0.05 * ((*fast / (1.0 - 0.8_f64.powf(step)) + alpha * *slow) / root + 0.1 * param)
         },
     );
 }
@@ -951,6 +971,14 @@ fn python_and_rust_take_turns() {
             Box::new(|s| {
                 let options = Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() };
                 Lion { cautious_weight_decay: true, ..options }.build(s, 0.01)
+            }),
+        ),
+        (
+            "AdEMAMix",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9, 0.95], "alpha_warmup": 30, "weight_decay": 0.1}"#,
+            Box::new(|s| {
+                let options = AdEMAMix { betas: [0.8, 0.9, 0.95], weight_decay: 0.1, ..AdEMAMix::default() };
+                AdEMAMix { alpha_warmup: Some(30.0), ..options }.build(s, 0.01)
             }),
         ),
         (

@@ -1,6 +1,5 @@
 //! A parameter group's dict as the options of a rule.
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -161,13 +160,21 @@ impl Options for GroupOptions<'_> {
         float(&value).map_err(|_| self.wrong(name, &value, "a number"))
     }
 
-    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
+    fn optional(&self, name: &'static str) -> Result<Option<f64>, Error> {
+        self.bound(name)
+    }
+
+    fn numbers(&self, name: &'static str, into: &mut [f64]) -> Result<(), Error> {
         let value = self.value(name)?;
-        let both = || -> PyResult<[f64; 2]> {
-            let numbers = value.try_iter()?.map(|number| float(&number?)).collect::<PyResult<Vec<_>>>()?;
-            numbers.try_into().map_err(|_| PyTypeError::new_err("not two"))
-        };
-        both().map_err(|_| self.wrong(name, &value, "two numbers"))
+        let found = || value.try_iter()?.map(|number| float(&number?)).collect::<PyResult<Vec<_>>>();
+        match found() {
+            Ok(found) if found.len() == into.len() => into.copy_from_slice(&found),
+            _ => {
+                let expected = if into.len() == 2 { "two numbers" } else { "three numbers" };
+                return Err(self.wrong(name, &value, expected));
+            }
+        }
+        Ok(())
     }
 
     fn flag(&self, name: &'static str) -> Result<bool, Error> {

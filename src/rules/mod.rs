@@ -4,6 +4,7 @@ mod adadelta;
 mod adagrad;
 mod adam;
 mod adamax;
+mod ademamix;
 mod asgd;
 mod lion;
 mod nadam;
@@ -17,6 +18,7 @@ pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamax::Adamax;
+pub use ademamix::AdEMAMix;
 pub use asgd::Asgd;
 pub use lion::Lion;
 pub use nadam::NAdam;
@@ -56,4 +58,4 @@ macro_rules! list {
     };
 }
 
-list![Adadelta, Adagrad, Adam, Adamax, Asgd, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd];
+list![Adadelta, Adagrad, Adam, Adamax, AdEMAMix, Asgd, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd];

@@ -370,6 +370,39 @@ config! {
 }
 
 config! {
+    /// AdEMAMix (Pagliardini et al., 2024), which torch lacks, with its authors' option names; the formula is in
+    /// [`rules::AdEMAMix`].
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::AdEMAMix;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = AdEMAMix { alpha_warmup: Some(100.0), ..AdEMAMix::default() }.build(&store, 0.1)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-5);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    AdEMAMix: rules::AdEMAMix;
+    /// The shares that a step keeps of the fast average of gradients, of that of squares and of the slow one of
+    /// gradients, in [0, 1) (default: 0.9, 0.999 and 0.9999).
+    betas: [f64; 3] = [0.9, 0.999, 0.9999],
+    /// The weight of the slow average beside the fast one, at least 0 (default: 2).
+    alpha: f64 = 2.0,
+    /// The steps over which `betas[2]` rises from `betas[0]` (default: none).
+    beta3_warmup: Option<f64> = None,
+    /// The steps over which `alpha` rises from 0 (default: none).
+    alpha_warmup: Option<f64> = None,
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0).
+    weight_decay: f64 = 0.0,
+    /// Decay only where the update moves the parameter towards 0 as well (default: false).
+    cautious_weight_decay: bool = false,
+}
+
+config! {
     /// Adam with Nesterov's momentum, as `torch.optim.NAdam`; the formula is in [`rules::NAdam`].
     ///
     /// ```

@@ -12,6 +12,7 @@ use crate::rule;
 pub enum Value {
     Number(f64),
     Pair([f64; 2]),
+    Triple([f64; 3]),
     Flag(bool),
     /// `max_grad_norm`, `clip_value` and `skip_grad_norm`: off without a number.
     Bound(Option<f64>),
@@ -27,6 +28,12 @@ impl From<f64> for Value {
 impl From<[f64; 2]> for Value {
     fn from(pair: [f64; 2]) -> Self {
         Self::Pair(pair)
+    }
+}
+
+impl From<[f64; 3]> for Value {
+    fn from(triple: [f64; 3]) -> Self {
+        Self::Triple(triple)
     }
 }
 
@@ -109,6 +116,9 @@ impl Table {
                 Value::Pair(pair) => {
                     (pair.iter().all(|number| (0.0..1.0).contains(number)), "two numbers >= 0 and < 1")
                 }
+                Value::Triple(triple) => {
+                    (triple.iter().all(|number| (0.0..1.0).contains(number)), "three numbers >= 0 and < 1")
+                }
                 Value::Bound(bound) if name == "skip_grad_norm" => {
                     (bound.is_none_or(|bound| bound > 0.0), "None or a number > 0")
                 }
@@ -138,7 +148,7 @@ impl Table {
     pub fn place(&self, name: &str) -> Result<Place, Error> {
         let (option, index) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
             // One name for each: a schedule takes the place of the one of the same name.
-            Some((option, index)) => (option, ["0", "1"].iter().position(|&one| one == index)),
+            Some((option, index)) => (option, ["0", "1", "2"].iter().position(|&one| one == index)),
             None => (name, None),
         };
         let entry = self.entries.iter().position(|entry| entry.0 == option);
@@ -146,7 +156,8 @@ impl Table {
         entry
             .filter(|&entry| match self.entries[entry].1 {
                 Value::Number(_) | Value::Bound(Some(_)) => !indexed,
-                Value::Pair(_) => index.is_some(),
+                Value::Pair(_) => index.is_some_and(|index| index < 2),
+                Value::Triple(_) => index.is_some(),
                 Value::Bound(None) | Value::Flag(_) | Value::Nonfinite(_) => false,
             })
             .map(|entry| Place { entry, index })
@@ -157,7 +168,8 @@ impl Table {
     fn numbers(&self) -> Vec<String> {
         let names = self.entries.iter().flat_map(|&(name, value)| match value {
             Value::Number(_) | Value::Bound(Some(_)) => vec![name.to_owned()],
-            Value::Pair(_) => vec![format!("{name}[0]"), format!("{name}[1]")],
+            Value::Pair(_) => (0..2).map(|index| format!("{name}[{index}]")).collect(),
+            Value::Triple(_) => (0..3).map(|index| format!("{name}[{index}]")).collect(),
             Value::Bound(None) | Value::Flag(_) | Value::Nonfinite(_) => Vec::new(),
         });
         names.collect()
@@ -168,6 +180,7 @@ impl Table {
         match (self.entries[place.entry].1, place.index) {
             (Value::Number(number) | Value::Bound(Some(number)), _) => number,
             (Value::Pair(pair), Some(index)) => pair[index],
+            (Value::Triple(triple), Some(index)) => triple[index],
             // `place` gives no other.
             _ => f64::NAN,
         }
@@ -178,6 +191,7 @@ impl Table {
         match (&mut self.entries[place.entry].1, place.index) {
             (Value::Number(old) | Value::Bound(Some(old)), _) => *old = number,
             (Value::Pair(pair), Some(index)) => pair[index] = number,
+            (Value::Triple(triple), Some(index)) => triple[index] = number,
             _ => {}
         }
     }
@@ -206,6 +220,7 @@ impl std::fmt::Display for Value {
         match self {
             Self::Number(number) | Self::Bound(Some(number)) => write!(out, "{number}"),
             Self::Pair(pair) => write!(out, "{pair:?}"),
+            Self::Triple(triple) => write!(out, "{triple:?}"),
             Self::Flag(flag) => write!(out, "{flag}"),
             Self::Bound(None) => out.write_str("None"),
             Self::Nonfinite(nonfinite) => write!(out, "{nonfinite:?}"),
@@ -221,11 +236,20 @@ impl rule::Options for Table {
         }
     }
 
-    fn pair(&self, name: &'static str) -> Result<[f64; 2], CoreError> {
+    fn optional(&self, name: &'static str) -> Result<Option<f64>, CoreError> {
         match self.get(name) {
-            Some(Value::Pair(pair)) => Ok(pair),
+            Some(Value::Bound(bound)) => Ok(bound),
             _ => Err(CoreError::MissingOption { place: self.name(), name }),
         }
+    }
+
+    fn numbers(&self, name: &'static str, into: &mut [f64]) -> Result<(), CoreError> {
+        match self.get(name) {
+            Some(Value::Pair(pair)) if into.len() == 2 => into.copy_from_slice(&pair),
+            Some(Value::Triple(triple)) if into.len() == 3 => into.copy_from_slice(&triple),
+            _ => return Err(CoreError::MissingOption { place: self.name(), name }),
+        }
+        Ok(())
     }
 
     fn flag(&self, name: &'static str) -> Result<bool, CoreError> {

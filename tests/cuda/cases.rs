@@ -17,9 +17,17 @@ impl Options for Table {
         Ok(self.0.get(name).copied().unwrap_or(0.0))
     }
 
-    fn pair(&self, name: &'static str) -> Result<[f64; 2], Error> {
-        let value = self.number(name)?;
-        Ok([value, (1.0 + value) / 2.0])
+    fn optional(&self, name: &'static str) -> Result<Option<f64>, Error> {
+        Ok(self.0.get(name).copied())
+    }
+
+    fn numbers(&self, name: &'static str, into: &mut [f64]) -> Result<(), Error> {
+        let mut value = self.number(name)?;
+        for place in into {
+            *place = value;
+            value = (1.0 + value) / 2.0;
+        }
+        Ok(())
     }
 
     fn flag(&self, name: &'static str) -> Result<bool, Error> {
@@ -90,6 +98,9 @@ pub fn cases() -> Vec<Case> {
         case("radam", "decay", &[("weight_decay", 0.1)]),
         case("radam", "low_betas_decoupled", &[("betas", 0.5), ("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
         case("rprop", "plain", &[("step_sizes", 0.01)]),
+        case("ademamix", "plain", &[]),
+        case("ademamix", "low_betas_decay", &[("betas", 0.2), ("weight_decay", 0.1), ("cautious_weight_decay", 1.0)]),
+        case("ademamix", "warmups", &[("beta3_warmup", 5.0), ("alpha_warmup", 3.0)]),
         case("lion", "plain", &[]),
         case("lion", "low_betas_decay", &[("betas", 0.3), ("weight_decay", 0.1)]),
         case("nadam", "plain", &[]),

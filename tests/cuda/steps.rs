@@ -442,6 +442,11 @@ fn rprop_is_as_on_the_cpu() {
 }
 
 #[test]
+fn ademamix_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("ademamix");
+}
+
+#[test]
 fn lion_is_as_on_the_cpu() {
     rule_is_as_on_the_cpu("lion");
 }
@@ -460,8 +465,10 @@ fn asgd_is_as_on_the_cpu() {
 fn every_rule_is_compared() {
     let mut names = rules::names();
     names.sort_unstable();
-    let expected =
-        ["adadelta", "adagrad", "adam", "adamax", "asgd", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd"];
+    let expected = [
+        "adadelta", "adagrad", "adam", "adamax", "ademamix", "asgd", "lion", "nadam", "radam", "rmsprop", "rprop",
+        "sgd",
+    ];
     assert_eq!(names, expected);
 }
 

@@ -4,8 +4,8 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Constant, Schedule};
 use torchpace::tch::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Config, Error, Group, Lion, NAdam, Nonfinite, Optimizer, Outcome,
-    RAdam, RmsProp, Rprop, Sgd,
+    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Config, Error, Group, Lion, NAdam, Nonfinite, Optimizer,
+    Outcome, RAdam, RmsProp, Rprop, Sgd,
 };
 
 use super::{cosine, leaf, named, values};
@@ -35,6 +35,7 @@ fn types_are_what_users_expect() {
     options::<Adamax>();
     options::<RAdam>();
     options::<Rprop>();
+    options::<AdEMAMix>();
     options::<Lion>();
     options::<NAdam>();
     options::<Asgd>();
@@ -195,6 +196,7 @@ fn options_out_of_their_ranges_and_of_no_name() {
     let names = ["lr", "etas[0]", "etas[1]", "step_sizes[0]", "step_sizes[1]", "max_grad_norm"];
     set_all(Rprop::build_groups, Rprop { max_grad_norm, ..Rprop::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "weight_decay", "max_grad_norm"];
+    set_all(AdEMAMix::build_groups, AdEMAMix { max_grad_norm, ..AdEMAMix::default() }, &names);
     set_all(Lion::build_groups, Lion { max_grad_norm, ..Lion::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "momentum_decay", "max_grad_norm"];
     set_all(NAdam::build_groups, NAdam { max_grad_norm, ..NAdam::default() }, &names);

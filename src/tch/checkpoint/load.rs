@@ -140,13 +140,8 @@ impl Reader<'_> {
                 Value::Flag(flag) if found.is_null() && EXTRA.contains(name) => *flag = false,
                 Value::Number(number) => *number = read_number(found).ok_or_else(|| wrong("a number"))?,
                 Value::Bound(bound) => *bound = Some(read_number(found).ok_or_else(|| wrong("null or a number"))?),
-                Value::Pair(pair) => match found.as_array().map(Vec::as_slice) {
-                    Some([first, second]) => {
-                        let both = read_number(first).zip(read_number(second));
-                        *pair = both.map(<[f64; 2]>::from).ok_or_else(|| wrong("two numbers"))?;
-                    }
-                    _ => return Err(wrong("two numbers")),
-                },
+                Value::Pair(pair) => *pair = read_numbers(found).ok_or_else(|| wrong("two numbers"))?,
+                Value::Triple(triple) => *triple = read_numbers(found).ok_or_else(|| wrong("three numbers"))?,
                 Value::Flag(flag) => *flag = found.as_bool().ok_or_else(|| wrong("true or false"))?,
                 Value::Nonfinite(nonfinite) => {
                     let all = [Nonfinite::Propagate, Nonfinite::Skip, Nonfinite::Raise];
@@ -198,6 +193,12 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// So many numbers.
+fn read_numbers<const N: usize>(value: &Json) -> Option<[f64; N]> {
+    let numbers = value.as_array()?.iter().map(read_number).collect::<Option<Vec<_>>>()?;
+    numbers.try_into().ok()
 }
 
 fn read_number(value: &Json) -> Option<f64> {

@@ -78,6 +78,7 @@ fn groups_json(steps: &dyn AnySteps, tables: &[Table]) -> Json {
             let value = match value {
                 Value::Number(number) | Value::Bound(Some(number)) => number_json(number),
                 Value::Pair(pair) => Json::Array(pair.map(number_json).to_vec()),
+                Value::Triple(triple) => Json::Array(triple.map(number_json).to_vec()),
                 Value::Flag(flag) if flag || !EXTRA.contains(&name) => Json::Bool(flag),
                 Value::Nonfinite(nonfinite) if nonfinite != Nonfinite::Propagate => Json::String(word(nonfinite)),
                 // Off, and then not among torch's options.
