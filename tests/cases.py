@@ -53,6 +53,7 @@ REFERENCE = {
     "RAdam": reference.radam,
     "Rprop": reference.rprop,
     "Lion": reference.lion,
+    "AdEMAMix": reference.ademamix,
     "NAdam": reference.nadam,
     "ASGD": reference.asgd,
 }
@@ -118,6 +119,12 @@ CASES = [
     Case("Lion", {"weight_decay": 0.1}),
     Case("Lion", {"betas": (0.95, 0.98), "maximize": True, "lr": 1e-3}),
     Case("Lion", {"betas": (0.3, 0.0)}),
+    Case("AdEMAMix"),
+    Case("AdEMAMix", {"beta3_warmup": 3, "alpha_warmup": 2.5, "alpha": 8.0}),
+    Case("AdEMAMix", {"beta3_warmup": 1000.0, "alpha_warmup": 1000, "alpha": 500.0, "weight_decay": 0.1}),
+    Case("AdEMAMix", {"betas": (0.3, 0.2, 0.4), "eps": 1e-3}),
+    Case("AdEMAMix", {"betas": (0.0, 0.9, 0.6), "beta3_warmup": 4}),
+    Case("AdEMAMix", {"weight_decay": 0.1, "maximize": True, "eps": 1e-3}),
     Case("NAdam"),
     Case("NAdam", {"weight_decay": 0.1}),
     Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
@@ -146,6 +153,7 @@ VARIANTS = [
     Case("RAdam", {"cautious_weight_decay": True, "decoupled_weight_decay": True, "weight_decay": 0.3}),
     Case("NAdam", {"cautious_weight_decay": True, "decoupled_weight_decay": True, "weight_decay": 0.3}),
     Case("Lion", {"cautious_weight_decay": True, "weight_decay": 0.3}),
+    Case("AdEMAMix", {"cautious_weight_decay": True, "weight_decay": 0.3, "betas": (0.5, 0.9, 0.7)}),
 ]
 """Rows that torch lacks."""
 

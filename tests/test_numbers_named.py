@@ -235,6 +235,15 @@ OPTIONS = {
     "RAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
     "Rprop": {"lr": 0.5, "etas": (0.5, 1.5), "step_sizes": (0.25, 2.0)},
     "Lion": {"lr": 0.5, "betas": (0.5, 0.25), "weight_decay": 0.25},
+    "AdEMAMix": {
+        "lr": 0.5,
+        "betas": (0.5, 0.25, 0.75),
+        "alpha": 0.5,
+        "beta3_warmup": 2.5,
+        "alpha_warmup": 1.5,
+        "eps": 0.25,
+        "weight_decay": 0.25,
+    },
     "NAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25, "momentum_decay": 0.25},
     "ASGD": {"lr": 0.5, "lambd": 0.25, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.25},
 }
@@ -266,7 +275,8 @@ def test_every_option_of_every_optimizer(name, option, kind, where):
     if kind == "np.int64":
         if option == "etas":
             pytest.skip("no whole number lies between 0 and 1")
-        whole = {"betas": (0, 0), "step_sizes": (1, 2), "dampening": 0, "rho": 0}.get(option, 1)
+        zeros = (0,) * len(options.get("betas", ()))
+        whole = {"betas": zeros, "step_sizes": (1, 2), "dampening": 0, "rho": 0}.get(option, 1)
         options[option] = whole
         expected = make(name, **{**options, option: of_kind("np.float64", whole)})
     else:

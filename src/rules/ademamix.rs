@@ -127,9 +127,10 @@ impl Rule<12, 3> for AdEMAMix {
     }
 }
 
-/// After how many steps an average with this decay has forgotten half, less one; as the authors have it, with `eps`.
+/// After how many steps an average with this decay has forgotten half, less one. The authors add 1e-8, so that a decay of 0
+/// has one too; up to 1, so that one close to 1 has.
 fn half_life(beta: f64) -> f64 {
-    0.5_f64.ln() / (beta + 1e-8).ln() - 1.0
+    0.5_f64.ln() / (beta + 1e-8).min(1.0 - 1e-8).ln() - 1.0
 }
 
 #[cfg(test)]

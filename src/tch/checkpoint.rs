@@ -19,6 +19,9 @@ const VERSION: &str = "1";
 /// Flags that torch lacks.
 const EXTRA: [&str; 4] = ["averaged", "mean", "eps_inside", "cautious_weight_decay"];
 
+/// Bounds that torch lacks; where another option is off a file says so.
+const BOUNDS: [&str; 3] = ["max_grad_norm", "clip_value", "skip_grad_norm"];
+
 fn word(nonfinite: Nonfinite) -> String {
     format!("{nonfinite:?}").to_lowercase()
 }

@@ -28,6 +28,7 @@ OPTIONS = {
     "RAdam": {"eps": 1e-3},
     "Rprop": {},
     "Lion": {},
+    "AdEMAMix": {"eps": 1e-3, "betas": (0.9, 0.99, 0.95)},
     "NAdam": {"eps": 1e-3, "lr": 0.05},
     "ASGD": {"lambd": 0.1, "t0": 1.0},
 }

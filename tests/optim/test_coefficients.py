@@ -39,6 +39,13 @@ def has(name, option):
 
 ADAMS = ["Adam", "AdamW"]
 WITH_BETAS = [name for name in OPTIMIZERS if has(name, "betas")]
+
+
+def betas(name, *first):
+    """These, and the others as they are by default."""
+    return {"betas": (*first, *inspect.signature(getattr(optim, name)).parameters["betas"].default[len(first) :])}
+
+
 DIVIDES = [
     *((name, {"betas": (1.0, 0.999)}, {}, ZeroDivisionError, "betas[0]") for name in ADAMS),
     *((name, {"betas": (1, 1)}, {}, ZeroDivisionError, "betas[0]") for name in ADAMS),
@@ -64,8 +71,10 @@ NOT_FINITE = [
     *((name, {"lr": value}, "lr") for name in OPTIMIZERS for value in (INF, -INF, NAN)),
     *((name, {"weight_decay": NAN}, "weight_decay") for name in OPTIMIZERS if has(name, "weight_decay")),
     *((name, {"eps": NAN}, "eps") for name in OPTIMIZERS if has(name, "eps")),
-    *((name, {"betas": (NAN, 0.9)}, "betas[0]") for name in WITH_BETAS),
-    *((name, {"betas": (0.9, NAN)}, "betas[1]") for name in WITH_BETAS),
+    *((name, betas(name, NAN), "betas[0]") for name in WITH_BETAS),
+    *((name, betas(name, 0.9, NAN), "betas[1]") for name in WITH_BETAS),
+    ("AdEMAMix", {"betas": (0.9, 0.99, NAN)}, "betas[2]"),
+    ("AdEMAMix", {"alpha": NAN}, "alpha"),
     ("SGD", {"momentum": NAN}, "momentum"),
     ("RMSprop", {"alpha": NAN}, "alpha"),
     ("Adadelta", {"rho": NAN}, "rho"),

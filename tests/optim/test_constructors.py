@@ -24,6 +24,7 @@ OWN = {
     "RAdam": COMMON | {"cautious_weight_decay": False},
     "Rprop": COMMON,
     "Lion": COMMON | {"cautious_weight_decay": False},
+    "AdEMAMix": COMMON | {"cautious_weight_decay": False},
     "NAdam": COMMON | {"cautious_weight_decay": False},
     "ASGD": COMMON,
 }
@@ -102,7 +103,9 @@ def test_each_argument_arrives_by_place_and_by_name(name):
     ours, torchs = classes(name)
     values = {
         "lr": 0.125,
-        "betas": (0.5, 0.75),
+        "betas": (0.5, 0.75, 0.875) if name == "AdEMAMix" else (0.5, 0.75),
+        "beta3_warmup": 8,
+        "alpha_warmup": 2.5,
         "momentum": 0.5,
         "dampening": 0.0,
         "nesterov": True,

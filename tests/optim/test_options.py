@@ -175,6 +175,7 @@ def test_a_variant_of_another_rule_is_unknown(name, option):
         ("Adagrad", "eps_inside", {}),
         ("AdamW", "cautious_weight_decay", {}),
         ("Lion", "cautious_weight_decay", {"weight_decay": 0.1}),
+        ("AdEMAMix", "cautious_weight_decay", {"weight_decay": 0.1}),
     ],
 )
 def test_torch_cannot_step_by_a_variant(name, option, options):

@@ -22,6 +22,7 @@ CASES = [
     Case("RAdam", {"eps": 1e-2, "betas": (0.9, 0.8)}),
     Case("Rprop"),
     Case("Lion", {"lr": 0.1}),
+    Case("AdEMAMix", {"eps": 1e-2, "betas": (0.9, 0.99, 0.95), "beta3_warmup": 3}),
     Case("NAdam", {"eps": 1e-2, "momentum_decay": 0.1}),
     Case("ASGD", {"lambd": 0.1, "t0": 2.0}),
 ]
@@ -155,7 +156,7 @@ def option_changed(twin, index, seed):
         {"lr": torch.tensor(0.03, dtype=torch.float64)},
         {"weight_decay": 0.1},
         {"maximize": True},
-        {"betas": (0.5, 0.9)},
+        {"betas": (0.5, 0.9, 0.8)[: len(group.get("betas", ()))]},
         {"momentum": 0.3},
         {"eps": 0.1},
         {"weight_decay": 0, "lr": 0.1},

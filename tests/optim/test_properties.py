@@ -24,6 +24,14 @@ OPTIONS = {
     "RAdam": COMMON
     | {"betas": st.tuples(unit, unit), "eps": st.sampled_from([1e-8, 1e-3]), "decoupled_weight_decay": st.booleans()},
     "Lion": COMMON | {"betas": st.tuples(unit, unit)},
+    "AdEMAMix": COMMON
+    | {
+        "betas": st.tuples(unit, unit, unit),
+        "alpha": st.floats(0, 10),
+        "beta3_warmup": st.none() | st.integers(0, 6),
+        "alpha_warmup": st.none() | st.floats(0, 6),
+        "eps": st.sampled_from([1e-8, 1e-3]),
+    },
     "Rprop": {
         "lr": st.floats(0, 1),
         "etas": st.tuples(st.floats(0.1, 0.9), st.floats(1.1, 3)),

@@ -32,6 +32,8 @@ COMPLEX = [
     Case("Rprop", {"lr": 1.0, "maximize": True}),
     Case("NAdam", {"weight_decay": 0.1}),
     Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    Case("AdEMAMix", {"weight_decay": 0.1, "betas": (0.9, 0.99, 0.7), "beta3_warmup": 3}),
+    Case("AdEMAMix", {"maximize": True, "alpha_warmup": 3}),
     Case("ASGD", {"lambd": 0.1, "t0": 1.0, "weight_decay": 0.1}),
     Case("ASGD", {"maximize": True}),
 ]
@@ -138,6 +140,7 @@ MIXES = [
         Case("Adamax"),
         Case("RAdam", {"betas": (0.9, 0.8)}),
         Case("Rprop"),
+        Case("AdEMAMix", {"betas": (0.9, 0.99, 0.7), "beta3_warmup": 3}),
     ],
     ids=str,
 )

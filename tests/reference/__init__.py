@@ -8,6 +8,7 @@ from reference.adadelta import adadelta
 from reference.adagrad import adagrad
 from reference.adam import adam
 from reference.adamax import adamax
+from reference.ademamix import ademamix
 from reference.asgd import asgd
 from reference.lion import lion
 from reference.nadam import nadam
@@ -21,6 +22,7 @@ __all__ = [
     "adagrad",
     "adam",
     "adamax",
+    "ademamix",
     "asgd",
     "lion",
     "nadam",

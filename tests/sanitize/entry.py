@@ -21,6 +21,7 @@ OPTIMIZERS = {
     optim.RAdam: {"betas": (0.9, 0.8)},
     optim.Rprop: {"lr": 0.1},
     optim.Lion: {"weight_decay": 0.1},
+    optim.AdEMAMix: {"beta3_warmup": 3, "weight_decay": 0.1},
     optim.NAdam: {"weight_decay": 0.1},
     optim.ASGD: {"lambd": 0.1, "t0": 1.0},
 }

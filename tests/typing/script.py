@@ -40,6 +40,7 @@ def right(folder: Path) -> None:
         optim.RAdam(params, lr=torch.tensor(0.1), decoupled_weight_decay=True, clip_value=1.0),
         optim.Rprop(params, etas=(0.4, 1.3), step_sizes=(1e-6, 1)),
         optim.Lion(params, 1e-4, (0.9, 0.99), 0.1, max_grad_norm=1.0),
+        optim.AdEMAMix(params, 1e-3, (0.9, 0.999, 0.9999), 5, beta3_warmup=1000, alpha_warmup=1e3, weight_decay=0.1),
         optim.NAdam(params, lr=torch.tensor(0.1), momentum_decay=0.01, clip_value=1.0),
         optim.ASGD(params, lambd=1e-3, t0=1000, max_grad_norm=1.0),
         Warm(params, warm=3),

@@ -1,8 +1,8 @@
 """The optimizers of `torch.optim`, with steps fused in Rust.
 
 `from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
-fused step yet are torch's own classes. `Lion`, which torch lacks, is there, too. `torchpace.optim.checkpoint` writes an
-optimizer's state to a file.
+fused step yet are torch's own classes. `AdEMAMix` and `Lion`, which torch lacks, are there, too.
+`torchpace.optim.checkpoint` writes an optimizer's state to a file.
 """
 
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamax import Adamax
 from torchpace.optim.adamw import AdamW
+from torchpace.optim.ademamix import AdEMAMix as AdEMAMix
 from torchpace.optim.asgd import ASGD
 from torchpace.optim.lion import Lion as Lion
 from torchpace.optim.nadam import NAdam

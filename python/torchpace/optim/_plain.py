@@ -14,7 +14,9 @@ _NUMBERS = (
     *("lr", "lr_decay", "momentum", "momentum_decay", "alpha", "rho", "eps", "weight_decay", "lambd", "t0"),
     "initial_accumulator_value",
 )
-_PAIRS = ("betas", "etas", "step_sizes")
+_OPTIONAL = ("beta3_warmup", "alpha_warmup")
+_LISTS = ("betas", "etas", "step_sizes")
+_WORDS = {2: "two numbers", 3: "three numbers"}
 
 
 def construct(construct: Callable[[dict[str, Any]], None], arguments: dict[str, Any]) -> None:
@@ -35,12 +37,12 @@ def construct(construct: Callable[[dict[str, Any]], None], arguments: dict[str, 
 
 def _converted(arguments: dict[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
-    for name in _PAIRS:
+    for name in _LISTS:
         given = arguments.get(name)
-        if isinstance(given, (tuple, list)) and len(given) == 2 and not any(isinstance(one, Tensor) for one in given):
-            pair = [_number(one) for one in given]
-            if None not in pair and not all(type(one) in (int, float) for one in given):
-                changed[name] = tuple(pair)
+        if isinstance(given, (tuple, list)) and not any(isinstance(one, Tensor) for one in given):
+            numbers = [_number(one) for one in given]
+            if None not in numbers and not all(type(one) in (int, float) for one in given):
+                changed[name] = tuple(numbers)
     initial = arguments.get("initial_accumulator_value")
     if type(initial) not in (int, float) and not isinstance(initial, Tensor):
         value = _number(initial)
@@ -64,9 +66,13 @@ def _culprit(arguments: dict[str, Any]) -> tuple[str | None, str]:
     for name in _NUMBERS:
         if not _compares(lambda name=name: arguments.get(name, 0.0)):  # type: ignore[misc]
             return name, "a number"
-    for name in _PAIRS:
-        if not all(_compares(lambda name=name, at=at: arguments.get(name, (0.0, 0.0))[at]) for at in (0, 1)):  # type: ignore[misc]
-            return name, "two numbers"
+    for name in _OPTIONAL:
+        if arguments.get(name) is not None and not _compares(lambda name=name: arguments[name]):  # type: ignore[misc]
+            return name, "None or a number"
+    for name in _LISTS:
+        count = 3 if "beta3_warmup" in arguments else 2
+        if not all(_compares(lambda name=name, at=at: arguments.get(name, (0.0,) * 3)[at]) for at in range(count)):  # type: ignore[misc]
+            return name, _WORDS[count]
     return None, ""
 
 

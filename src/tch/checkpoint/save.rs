@@ -7,7 +7,7 @@ use ::tch::Kind;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Map, Value as Json, json};
 
-use super::{EXTRA, FORMAT, VERSION, word};
+use super::{BOUNDS, EXTRA, FORMAT, VERSION, word};
 use crate::batch::Nonfinite;
 use crate::tch::error::Error;
 use crate::tch::options::{Table, Value};
@@ -81,6 +81,7 @@ fn groups_json(steps: &dyn AnySteps, tables: &[Table]) -> Json {
                 Value::Triple(triple) => Json::Array(triple.map(number_json).to_vec()),
                 Value::Flag(flag) if flag || !EXTRA.contains(&name) => Json::Bool(flag),
                 Value::Nonfinite(nonfinite) if nonfinite != Nonfinite::Propagate => Json::String(word(nonfinite)),
+                Value::Bound(None) if !BOUNDS.contains(&name) => Json::Null,
                 // Off, and then not among torch's options.
                 Value::Flag(_) | Value::Bound(None) | Value::Nonfinite(_) => continue,
             };
