@@ -241,7 +241,8 @@ fn ademamix_by_hand() {
         |param, grad, [fast, slow, square], step| {
             let step = f64::from(step);
             let (share, alpha) = ((step / 4.0).min(1.0), 3.0 * (step / 3.0).min(1.0));
-            let beta3 = 0.5_f64.powf(1.0 / ((1.0 - share) * half(0.8) + share * half(0.95) + 1.0));
+            let rising = 0.5_f64.powf(1.0 / ((1.0 - share) * half(0.8) + share * half(0.95) + 1.0));
+            let beta3 = if share < 1.0 { rising } else { 0.95 };
             *fast = 0.8 * *fast + 0.2 * grad;
             *slow = beta3 * *slow + (1.0 - beta3) * grad;
             *square = 0.9 * *square + 0.1 * grad * grad;
