@@ -4,6 +4,8 @@ PYTHON ?= python3
 TORCH ?= 2.13.0
 ENV ?= .venv
 OUT ?= out
+# Processes that share out the Python tests; they have to collect the same ones, and so to hash alike.
+WORKERS ?= 2
 
 BIN := $(ENV)/bin
 PY := $(BIN)/python
@@ -95,7 +97,7 @@ test-tch: $(INSTALLED) $(ENV)/.extra-test | tools-test
 	$(TCH) run $(TCH_FLAGS) --profile test --example first
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
-	$(PY) -m pytest --ignore=tests/trainers
+	PYTHONHASHSEED=0 $(PY) -m pytest -n $(WORKERS) --ignore=tests/trainers
 
 # The binding's part in steps on a GPU, where a C++ compiler makes the kernels for the host: with counts of the host, then
 # of the device. No bits are compared with the CPU's here, which is that GPU (cargo test does).
