@@ -15,9 +15,6 @@ from torch.optim.optimizer import (
 
 _Loss = TypeVar("_Loss", bound="float | Tensor")
 
-_LARGEST = 1 - 1e-7
-"""Of the betas between which one rises; close above lies the pole of its half-life."""
-
 
 class AdEMAMix(Optimizer):
     """One operator after the other. What is said of `torchpace.optim.AdEMAMix` is true of it, but for clipping."""
@@ -53,12 +50,6 @@ class AdEMAMix(Optimizer):
             raise ValueError(f"Invalid beta3_warmup value: {beta3_warmup}")
         if alpha_warmup is not None and not alpha_warmup >= 0:
             raise ValueError(f"Invalid alpha_warmup value: {alpha_warmup}")
-        for index in (0, 2) if beta3_warmup else ():
-            if not betas[index] <= _LARGEST:
-                raise ValueError(
-                    f"Invalid beta parameter at index {index}: {betas[index]}, expected at most 1 - 1e-7 "
-                    "with beta3_warmup"
-                )
         if not eps >= 0:
             raise ValueError(f"Invalid epsilon value: {eps}")
         if not weight_decay >= 0:
@@ -206,5 +197,8 @@ def _rising_beta(step: float | Tensor, first: float, last: float, warmup: float 
 
 
 def _half_life(beta: float) -> float:
-    """After how many steps an average has forgotten half, less one; with the authors' 1e-8, so that 0 has one too."""
-    return math.log(0.5) / math.log(beta + 1e-8) - 1
+    """After how many steps an average has forgotten half, less one.
+
+    The authors add 1e-8, so that a decay of 0 has one too; up to 1, so that one close to 1 has.
+    """
+    return math.log(0.5) / math.log(min(beta + 1e-8, 1 - 1e-8)) - 1

@@ -45,8 +45,8 @@ class AdEMAMix(Fused, _torch_ademamix.AdEMAMix):
         lr: learning rate :math:`\gamma \ge 0`, parameter units: about the length of a step in each coordinate, up to
             :math:`1 + \alpha` times that where gradients keep their sign; a float or a one-element tensor (default:
             1e-3).
-        betas: :math:`\beta_1, \beta_2, \beta_3` in [0, 1), of the fast average, of that of squares and of the slow one;
-            with `beta3_warmup` the first and the last are at most 1 - 1e-7 (default: (0.9, 0.999, 0.9999)).
+        betas: :math:`\beta_1, \beta_2, \beta_3` in [0, 1), of the fast average, of that of squares and of the slow one
+            (default: (0.9, 0.999, 0.9999)).
         alpha: :math:`\alpha \ge 0`, the weight of the slow average beside the fast one; 0 is AdamW (default: 2).
         beta3_warmup: :math:`T_\beta \ge 0`, steps; None and 0 are none (default: None).
         alpha_warmup: :math:`T_\alpha \ge 0`, steps; None and 0 are none (default: None).

@@ -82,6 +82,7 @@ impl<R, const S: usize> OnGpu<R, S> {
         if let Some(reason) = &self.refused {
             return Err(Stop::Torch(reason.clone()));
         }
+        let wrote_norm = matches!(self.call.norm, Norm::OnDevice(..));
         let stream = device::stream(call.py, self.index)?;
         self.call = Call { stream, grad_scale: None, found_inf: None, norm: Norm::Unwanted };
         self.is_captured = self.gpu.device().is_capturing(stream)?;
@@ -89,8 +90,9 @@ impl<R, const S: usize> OnGpu<R, S> {
         self.tensors.clear();
         self.call.grad_scale = call.scaling.grad_scale.map(|scale| self.number(call.torch, scale)).transpose()?;
         self.call.found_inf = call.scaling.found_inf.map(|found| self.number(call.torch, found)).transpose()?;
-        // As many steps write the norm as did before.
-        if self.numbers.take().is_some() {
+        self.numbers = None;
+        // One that follows one that writes the norm mostly does, too.
+        if wrote_norm {
             self.new_numbers(call.py)?;
         }
         Ok(())
@@ -101,11 +103,9 @@ impl<R, const S: usize> OnGpu<R, S> {
         self.refused.is_some()
     }
 
-    /// Where the host has decided about a step, the device has nothing to look at.
-    pub fn decided(&mut self, by_host: bool) {
-        if by_host {
-            self.call.found_inf = None;
-        }
+    /// The host has looked at `found_inf`, so that the device need not.
+    pub fn forget_found_inf(&mut self) {
+        self.call.found_inf = None;
     }
 
     fn number(&mut self, torch: &Torch, tensor: &Bound<'_, PyAny>) -> Result<u64, Stop> {

@@ -98,7 +98,9 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
         let on_device = is_wanted && used == 1 && !on_cpu && !undecided;
         let mut written = None;
         for gpu in drives.iter_mut().filter(|drive| drive.is_used).filter_map(|drive| drive.gpu.as_mut()) {
-            gpu.decided(scaling.found_inf.is_none());
+            if scaling.found_inf.is_none() {
+                gpu.forget_found_inf();
+            }
             gpu.set_norm(if on_device {
                 let Some((tensor, at)) = gpu.numbers(call.py) else {
                     gpu.new_numbers(call.py)?;
