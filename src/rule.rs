@@ -26,6 +26,8 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
     const HAS_SCALARS: bool = any(Self::SCALARS);
     /// Whether the state of a parameter counts its steps under the name `step`.
     const COUNTED: bool;
+    /// Whether some options make the update depend on [sums](Rule::needs_sums).
+    const HAS_SUMS: bool = false;
 
     /// The rule under the options of one parameter group.
     fn read(options: &dyn Options) -> Result<Self, Error>;
@@ -49,12 +51,34 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
         self.advance(self.coeffs(lr, step), scalars, single)
     }
 
+    /// Whether the update depends on sums over all elements of the parameter under these options.
+    fn needs_sums(&self) -> bool {
+        false
+    }
+
+    /// The coefficients completed by these sums over the parameter's `len` elements. No number of the options may be in
+    /// it that is not among the coefficients: on a GPU this is part of a kernel's text.
+    fn complete<N: Number>(&self, coeffs: [N; C], sums: [N; SUMS], len: N) -> [N; C] {
+        let _ = (sums, len);
+        coeffs
+    }
+
+    /// What an element adds to each sum: the product of two numbers. Of the element as it is before its
+    /// [`update`](Rule::update).
+    fn summands<T: Number>(&self, coeffs: [T; C], param: T, grad: T, slots: [T; S]) -> [[T; 2]; SUMS] {
+        let _ = (coeffs, param, grad, slots);
+        [[T::lit(0.0); 2]; SUMS]
+    }
+
     /// Which slots exist under these options, but for scalars, which always do.
     fn live(&self) -> [bool; S];
 
     /// The new element and its new slots. A slot that is not live comes as 0 and is not stored.
     fn update<T: Number>(&self, coeffs: [T; C], param: T, grad: T, slots: [T; S]) -> (T, [T; S]);
 }
+
+/// How many sums a rule may need.
+pub const SUMS: usize = 2;
 
 const fn any<const S: usize>(flags: [bool; S]) -> bool {
     let mut k = 0;

@@ -9,7 +9,7 @@ use torchpace::batch::{Batch, Group, Unfit};
 use torchpace::cpu::{Isa, Spawned};
 use torchpace::error::{Error, Fault};
 use torchpace::number::Number;
-use torchpace::rule::{Options, Origin, Rule};
+use torchpace::rule::{Options, Origin, Rule, SUMS};
 use torchpace::rules::{self, Visitor};
 use torchpace::tensor::{Device, Dtype, Operands, Territory, View};
 
@@ -48,9 +48,13 @@ fn options() -> impl Strategy<Value = Table> {
     let on = || prop::sample::select(vec![0.0, 1.0]);
     let share = || prop::sample::select(vec![0.0, 0.3, 0.9]);
     let numbers = (share(), share(), share(), prop::sample::select(vec![0.0, 0.1]), 1e-8..1e-2);
-    let flags = (on(), on(), on(), on(), on(), on(), on(), on());
-    (numbers, flags).prop_map(|((decay, momentum, dampening, weight_decay, eps), (a, b, c, d, e, f, g, h))| {
+    let flags = (on(), on(), on(), on(), on(), on(), on(), on(), on());
+    (numbers, flags).prop_map(|((decay, momentum, dampening, weight_decay, eps), (a, b, c, d, e, f, g, h, i))| {
         Table(HashMap::from([
+            ("cautious", i),
+            ("bias_correction", a),
+            ("trust_clip", b),
+            ("trust_coefficient", 0.02),
             ("averaged", e),
             ("mean", f),
             ("eps_inside", g),
@@ -83,6 +87,7 @@ trait Element: Copy + PartialEq + std::fmt::Debug {
     fn of(value: f64) -> Self;
     fn widen(self) -> Self::Compute;
     fn narrow(value: Self::Compute) -> Self;
+    fn wide(value: Self::Compute) -> f64;
     fn bits(self) -> u64;
 }
 
@@ -99,6 +104,9 @@ macro_rules! element {
             }
             fn narrow(value: $compute) -> Self {
                 $narrow(value)
+            }
+            fn wide(value: $compute) -> f64 {
+                value.into()
             }
             fn bits(self) -> u64 {
                 self.to_bits().into()
@@ -204,20 +212,13 @@ impl Compare<'_> {
         let step = if R::COUNTED { f64::from(tensors.count) + 1.0 } else { 2.0 };
         let scalars = std::array::from_fn(|k| if R::SCALARS[k] { f64::from(tensors.scalars[k]) } else { 0.0 });
         let (coeffs, scalars) = rule.begin(LR, step, scalars, true);
-        let coeffs = coeffs.map(T::Compute::lit);
+        let coeffs = self.completed(rule, coeffs, &tensors).map(T::Compute::lit);
         let lit = T::Compute::lit;
         for i in 0..tensors.param.len() {
             let own = std::array::from_fn(|k| if rule.live()[k] { tensors.slots[k][i].widen() } else { lit(0.0) });
-            let mut grad = tensors.grad[i].widen();
-            if let Some(scale) = self.unscale {
-                grad = grad * lit(scale);
-                tensors.grad[i] = T::narrow(grad);
-            }
-            if self.maximize {
-                grad = -grad;
-            }
-            if let Some(limit) = self.clip_value {
-                grad = -(-grad.max(lit(-limit))).max(lit(-limit));
+            let (unscaled, grad) = self.treated(tensors.grad[i]);
+            if self.unscale.is_some() {
+                tensors.grad[i] = T::narrow(unscaled);
             }
             let (param, own) = rule.update(coeffs, tensors.param[i].widen(), grad, own);
             tensors.param[i] = T::narrow(param);
@@ -230,6 +231,45 @@ impl Compare<'_> {
         }
         tensors.count += 1.0;
         tensors
+    }
+
+    /// The gradient unscaled, and as the rule sees it.
+    fn treated<T: Element>(&self, grad: T) -> (T::Compute, T::Compute) {
+        let lit = T::Compute::lit;
+        let unscaled = self.unscale.map_or(grad.widen(), |scale| grad.widen() * lit(scale));
+        let mut grad = if self.maximize { -unscaled } else { unscaled };
+        if let Some(limit) = self.clip_value {
+            grad = -(-grad.max(lit(-limit))).max(lit(-limit));
+        }
+        (unscaled, grad)
+    }
+
+    /// The coefficients completed by sums: of the elements with the same place in each 16, then of these, for each 8,192.
+    fn completed<T: Element, R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        rule: &R,
+        coeffs: [f64; C],
+        Tensors { param, grad, slots, .. }: &Tensors<T, S>,
+    ) -> [f64; C] {
+        if !rule.needs_sums() {
+            return coeffs;
+        }
+        let mut sums = [0.0; SUMS];
+        for begin in (0..param.len()).step_by(8192) {
+            let mut lanes = [[0.0_f64; 16]; SUMS];
+            for i in begin..param.len().min(begin + 8192) {
+                let lit = T::Compute::lit;
+                let own = std::array::from_fn(|k| if rule.live()[k] { slots[k][i].widen() } else { lit(0.0) });
+                let terms = rule.summands(coeffs.map(lit), param[i].widen(), self.treated(grad[i]).1, own);
+                for (lanes, [left, right]) in lanes.iter_mut().zip(terms) {
+                    lanes[i % 16] = T::wide(left).mul_add(T::wide(right), lanes[i % 16]);
+                }
+            }
+            for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                *sum += lanes.iter().sum::<f64>();
+            }
+        }
+        rule.complete(coeffs, sums, param.len() as f64)
     }
 
     fn driven<T: Element, R: Rule<C, S>, const C: usize, const S: usize>(
@@ -328,9 +368,10 @@ proptest! {
 
 #[test]
 fn work_large_enough_for_threads() {
-    let entries = ["betas", "weight_decay", "eps", "amsgrad", "decoupled_weight_decay"];
-    let table = Table(entries.into_iter().map(|name| (name, 0.5)).collect());
-    let lengths = [5, 300_001, 0, 400_000, 33];
+    let entries = ["betas", "weight_decay", "eps", "amsgrad", "decoupled_weight_decay", "momentum", "dampening"];
+    let entries = entries.into_iter().chain(["nesterov", "bias_correction", "trust_clip", "trust_coefficient"]);
+    let table = Table(entries.map(|name| (name, 0.5)).collect());
+    let lengths = [5, 300_001, 0, 400_000, 33, 70_000, 20_000, 17];
     for threads in [1, 2, 3, 7] {
         let compare = Compare {
             table: &table,
@@ -342,7 +383,10 @@ fn work_large_enough_for_threads() {
             unscale: None,
             clip_value: None,
         };
+        // Without sums, and with them.
         rules::visit("adam", &compare).unwrap();
+        rules::visit("lamb", &compare).unwrap();
+        rules::visit("lars", &compare).unwrap();
     }
 }
 
@@ -411,6 +455,42 @@ proptest! {
             }
             let operands = Operands {
                 param: view_of(&mut param, offset, &shape, &all[0]),
+                slots: [Some(view_of(&mut buffer, 0, &shape, &all[1]))],
+                grad: view_of(&mut grad, 0, &shape, &all[2]),
+                step: None,
+                scalars: [None],
+            };
+            let mut batch = Batch::new(None);
+            batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
+            batch.ready(&mut Territory::default()).unwrap().run_on(isa, &Spawned(threads));
+            prop_assert_eq!(&param, &expected);
+            prop_assert_eq!(&buffer, &expected_buffer);
+        }
+    }
+
+    /// Sums that are exact, as those of small whole numbers are, do not depend on the layout, nor does what comes of them.
+    #[test]
+    fn sums_in_any_layout((dims, orders) in layouts(), threads in 1_usize..3) {
+        let shape: Vec<i64> = dims.iter().map(|dim| dim.0).collect();
+        let all = [0, 1, 2].map(|tensor| strides(&dims, &orders[tensor], tensor));
+        let numbers = |seed: usize| -> Vec<f32> { (0..4000).map(|i| ((i * 7 + seed) % 13) as f32).collect() };
+        let options = ["dampening", "weight_decay", "nesterov", "eps"].map(|name| (name, 0.25));
+        let table = options.into_iter().chain([("momentum", 0.5), ("trust_coefficient", 0.1)]).collect();
+        let rule = rules::Lars::read(&Table(table)).unwrap();
+        let group = Group::new(rule, 0.25);
+        for isa in Isa::available() {
+            let (mut param, mut buffer, mut grad) = (numbers(1), numbers(2), numbers(3));
+            let (mut expected, mut expected_buffer) = (param.clone(), buffer.clone());
+            let [p, b, g] = all.each_ref().map(|strides| places(&shape, strides));
+            let squares = |of: &[f32], at: &[usize]| at.iter().map(|&k| f64::from(of[k]).powi(2)).sum::<f64>();
+            let sums = [squares(&param, &p), squares(&grad, &g)];
+            let coeffs = rule.complete(rule.coeffs(0.25_f64, 2.0), sums, p.len() as f64).map(|coeff| coeff as f32);
+            for ((p, b), g) in p.into_iter().zip(b).zip(g) {
+                let (new, [slot]) = rule.update(coeffs, expected[p], grad[g], [expected_buffer[b]]);
+                (expected[p], expected_buffer[b]) = (new, slot);
+            }
+            let operands = Operands {
+                param: view_of(&mut param, 0, &shape, &all[0]),
                 slots: [Some(view_of(&mut buffer, 0, &shape, &all[1]))],
                 grad: view_of(&mut grad, 0, &shape, &all[2]),
                 step: None,
@@ -541,7 +621,7 @@ impl Visitor for Said<'_> {
 fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
     let names = ["alpha", "betas", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "nesterov", "centered"];
     let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean", "rho", "etas", "step_sizes"]);
-    let names = names.chain(["momentum_decay", "lambd", "t0"]);
+    let names = names.chain(["momentum_decay", "lambd", "t0", "bias_correction", "trust_clip", "trust_coefficient"]);
     let table: HashMap<_, _> = names.map(|name| (name, 0.5)).collect();
     for rule in rules::names() {
         let said = |table: &Table, lr| rules::visit(rule, Said(table, lr)).unwrap();

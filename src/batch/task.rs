@@ -138,11 +138,16 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
         }
     }
 
-    /// The tasks that have elements in `piece` of all elements of the step.
+    /// The tasks that have elements in `piece` of all elements of the step, with their places.
     #[inline(always)]
-    pub fn tasks_in(&self, piece: &Range<usize>) -> impl Iterator<Item = &Task<S>> {
+    pub fn tasks_in(&self, piece: &Range<usize>) -> impl Iterator<Item = (usize, &Task<S>)> {
         let begin = self.tasks.partition_point(|task| task.begin + task.walk.len() <= piece.start);
         let count = self.tasks[begin..].partition_point(|task| task.begin < piece.end);
-        self.tasks[begin..begin + count].iter().filter(|task| !task.walk.is_empty())
+        (begin..).zip(&self.tasks[begin..begin + count]).filter(|(_, task)| !task.walk.is_empty())
+    }
+
+    /// Whether a rule of the step needs sums.
+    pub fn needs_sums(&self) -> bool {
+        R::HAS_SUMS && self.settings.iter().any(|setting| setting.group.rule.needs_sums())
     }
 }

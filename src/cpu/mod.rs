@@ -10,6 +10,7 @@ mod pool;
 #[cfg(target_arch = "x86_64")]
 mod registers;
 mod run;
+mod sums;
 mod sweep;
 mod threads;
 mod vectors;

@@ -110,6 +110,39 @@ unsafe fn sweep<T: Float, V: Vector<T, LANES>, R: Rule<C, S>, const C: usize, co
     }
 }
 
+/// Calls `visit` with blocks of the elements `part`: parameter, gradient and slots, filled up with zeros, and how many
+/// there are.
+///
+/// # Safety
+///
+/// As for [`sweep`]; nothing is written.
+#[inline(always)]
+pub(super) unsafe fn elements<T: Float, V: Vector<T, LANES>, const S: usize>(
+    nested: &Nested<'_, S>,
+    part: Range<usize>,
+    mut visit: impl FnMut(V, V, [V; S], usize),
+) {
+    let mut cursor = Cursor::new(nested.dims, part.start);
+    let mut left = part.len();
+    while left > 0 {
+        let (places, count) = cursor.block(left);
+        left -= count;
+        // SAFETY: the places of the block's elements, by the caller's promise.
+        unsafe {
+            let all = |base, dtype, at: [isize; LANES]| V::from_lanes(gather(base, dtype, &at[..count]));
+            let param = all(nested.param, nested.dtypes.param, places.of(|at| at.param));
+            let grad = all(nested.grad, nested.dtypes.grad, places.of(|at| at.grad));
+            let mut slots = [V::lit(0.0); S];
+            for (k, slot) in slots.iter_mut().enumerate() {
+                if let Some(dtype) = nested.dtypes.slots[k] {
+                    *slot = all(nested.slots[k], dtype, places.of(|at| at.slots[k]));
+                }
+            }
+            visit(param, grad, slots, count);
+        }
+    }
+}
+
 /// Calls `visit` with blocks of the gradients `part`, filled up with zeros.
 ///
 /// # Safety

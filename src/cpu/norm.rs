@@ -29,7 +29,7 @@ pub(super) fn of_grads<R: Rule<C, S>, const C: usize, const S: usize>(
         for begin in piece.clone().step_by(STRETCH) {
             let stretch = begin..piece.end.min(begin + STRETCH);
             let mut lanes = [0.0; LANES];
-            for task in step.tasks_in(&stretch) {
+            for (_, task) in step.tasks_in(&stretch) {
                 // SAFETY: the part lies within the task.
                 unsafe { add(isa, task, task.part(&stretch), &mut lanes) };
             }

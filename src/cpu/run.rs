@@ -7,6 +7,7 @@ use super::element::{Bf16, Element, F16, Float};
 use super::isa::Isa;
 use super::nested::{NestedSweep, memory_of};
 use super::norm;
+use super::sums;
 use super::sweep::{Run, Sweep, Treatment};
 use super::threads::{Threads, in_pieces};
 use crate::batch::{Group, Kept, Ready, Setting, Step, Task};
@@ -42,15 +43,20 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
         assert_eq!(self.device, Device::Cpu, "a step of a GPU is run there");
         let Self { device, step, .. } = self;
         step.write_counts();
-        // SAFETY: pieces do not overlap, so each thread alone has its elements.
-        in_pieces(step.total, 1, threads, |piece| unsafe { step.run(isa, piece) });
+        if step.needs_sums() {
+            sums::run(&step, isa, threads);
+        } else {
+            // SAFETY: pieces do not overlap, so each thread alone has its elements.
+            in_pieces(step.total, 1, threads, |piece| unsafe { step.run(isa, piece, None) });
+        }
         Kept { device, step }
     }
 }
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
+    /// What a gradient goes through before the rule sees it.
     #[inline(always)]
-    fn treatment<T: Float>(&self, group: &Group<R>) -> Treatment<T> {
+    pub(super) fn treatment<T: Float>(&self, group: &Group<R>) -> Treatment<T> {
         Treatment {
             unscale: self.unscale.map(T::lit),
             factor: Some(self.factor_of(group)).filter(|&f| f != 1.0).map(T::lit),
@@ -58,23 +64,28 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
         }
     }
 
-    /// Does the part `piece` of the step.
+    /// Does the part `piece` of the step; with coefficients of each task of its own, if there are any, those of the task
+    /// of this place first.
     ///
     /// # Safety
     ///
     /// `piece` must lie within the step, and nobody else may do any of it meanwhile.
-    pub unsafe fn run(&self, isa: Isa, piece: Range<usize>) {
-        for task in self.tasks_in(&piece) {
+    pub(super) unsafe fn run(&self, isa: Isa, piece: Range<usize>, own: Option<(usize, &[[f64; C]])>) {
+        for (place, task) in self.tasks_in(&piece) {
             let part = task.part(&piece);
+            let coeffs = match own {
+                Some((first, all)) => &all[place - first],
+                None => &self.settings[task.setting].coeffs,
+            };
             // SAFETY: the caller's promise, handed on element by element.
             unsafe {
                 match (task.walk.path(), task.walk.dtypes().param) {
-                    (Path::Dense, Dtype::F32) => self.dense::<f32>(isa, task, part),
-                    (Path::Dense, Dtype::F64) => self.dense::<f64>(isa, task, part),
-                    (Path::Dense, Dtype::F16) => self.dense::<F16>(isa, task, part),
-                    (Path::Dense, Dtype::Bf16) => self.dense::<Bf16>(isa, task, part),
-                    (Path::Nested(dims), _) if task.is_wide() => self.nested::<f64>(isa, task, dims, part),
-                    (Path::Nested(dims), _) => self.nested::<f32>(isa, task, dims, part),
+                    (Path::Dense, Dtype::F32) => self.dense::<f32>(isa, task, coeffs, part),
+                    (Path::Dense, Dtype::F64) => self.dense::<f64>(isa, task, coeffs, part),
+                    (Path::Dense, Dtype::F16) => self.dense::<F16>(isa, task, coeffs, part),
+                    (Path::Dense, Dtype::Bf16) => self.dense::<Bf16>(isa, task, coeffs, part),
+                    (Path::Nested(dims), _) if task.is_wide() => self.nested::<f64>(isa, task, coeffs, dims, part),
+                    (Path::Nested(dims), _) => self.nested::<f32>(isa, task, coeffs, dims, part),
                     // A walk knows parts alone, and of the types above.
                     (Path::Dense, Dtype::C64 | Dtype::C128 | Dtype::OtherFloat | Dtype::NoFloat) => {}
                 }
@@ -85,17 +96,11 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
     /// # Safety
     ///
     /// `part` must lie within the task, which is dense and of elements `E`, and nobody else may touch those elements.
-    unsafe fn dense<E: Element>(&self, isa: Isa, task: &Task<S>, part: Range<usize>) {
-        let Setting { group, coeffs, .. } = &self.settings[task.setting];
-        let mut slots = [None; S];
-        // SAFETY: the caller's promise: `part` lies within the memory of each view.
+    unsafe fn dense<E: Element>(&self, isa: Isa, task: &Task<S>, coeffs: &[f64; C], part: Range<usize>) {
+        let Setting { group, .. } = &self.settings[task.setting];
+        // SAFETY: the caller's promise.
         unsafe {
-            for (to, from) in slots.iter_mut().zip(task.slots) {
-                *to = from.map(|from| from.cast::<E>().add(part.start));
-            }
-            let param = task.param.cast::<E>().add(part.start);
-            let grad = task.grad.cast::<E>().add(part.start);
-            let run = Run { param, grad, slots, len: part.len() };
+            let run = run_of::<E, S>(task, &part);
             isa.run(Sweep { rule: &group.rule, coeffs: lit(coeffs), treatment: self.treatment(group), run });
         }
     }
@@ -103,17 +108,42 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Step<R, C, S> {
     /// # Safety
     ///
     /// `part` must lie within the task, whose way is along `dims`, and nobody else may touch those elements.
-    unsafe fn nested<T: Float>(&self, isa: Isa, task: &Task<S>, dims: &[Dim<S>], part: Range<usize>) {
-        let Setting { group, coeffs, .. } = &self.settings[task.setting];
+    unsafe fn nested<T: Float>(
+        &self,
+        isa: Isa,
+        task: &Task<S>,
+        coeffs: &[f64; C],
+        dims: &[Dim<S>],
+        part: Range<usize>,
+    ) {
+        let Setting { group, .. } = &self.settings[task.setting];
         let (coeffs, treatment) = (lit::<T, C>(coeffs), self.treatment(group));
         // SAFETY: the caller's promise, and that of the views behind the pointers.
         unsafe { isa.run(NestedSweep { rule: &group.rule, coeffs, treatment, nested: memory_of(task, dims), part }) };
     }
 }
 
+/// The elements `part` of a dense task.
+///
+/// # Safety
+///
+/// They must be elements `E`, and there.
+#[inline(always)]
+pub(super) unsafe fn run_of<E: Element, const S: usize>(task: &Task<S>, part: &Range<usize>) -> Run<E, S> {
+    let mut slots = [None; S];
+    // SAFETY: the caller's promise: `part` lies within the memory of each view.
+    unsafe {
+        for (to, from) in slots.iter_mut().zip(task.slots) {
+            *to = from.map(|from| from.cast::<E>().add(part.start));
+        }
+        let (param, grad) = (task.param.cast::<E>().add(part.start), task.grad.cast::<E>().add(part.start));
+        Run { param, grad, slots, len: part.len() }
+    }
+}
+
 /// The coefficients as the loop's numbers. No `map`, which is called and not inlined.
 #[inline(always)]
-fn lit<T: Float, const C: usize>(coeffs: &[f64; C]) -> [T; C] {
+pub(super) fn lit<T: Float, const C: usize>(coeffs: &[f64; C]) -> [T; C] {
     let mut numbers = [T::lit(0.0); C];
     for (number, &coeff) in numbers.iter_mut().zip(coeffs) {
         *number = T::lit(coeff);

@@ -6,7 +6,7 @@ use super::isa::{Kernel, Registers};
 use super::lanes::{load_vector, store_vector};
 use super::pack::Vector;
 use crate::number::Number;
-use crate::rule::Rule;
+use crate::rule::{Rule, SUMS};
 
 /// A stretch of memory of one parameter: the n-th elements of all its tensors belong together.
 #[derive(Clone, Copy)]
@@ -113,20 +113,51 @@ pub(super) fn update<T: Float, V: Vector<T, L>, R: Rule<C, S>, const C: usize, c
     coeffs: [T; C],
     treatment: Treatment<T>,
     param: V,
-    mut grad: V,
+    grad: V,
     slots: [V; S],
 ) -> (V, [V; S]) {
-    if let Some(factor) = treatment.factor {
-        grad = grad * V::splat(factor);
+    let grad = treatment.of_unscaled(grad);
+    rule.update(splat(coeffs), param, grad, slots)
+}
+
+/// What an element of each lane adds to the sums of the rule, as the update is about to see it.
+#[inline(always)]
+pub(super) fn summands<T: Float, V: Vector<T, L>, R: Rule<C, S>, const C: usize, const S: usize, const L: usize>(
+    rule: &R,
+    coeffs: [T; C],
+    treatment: Treatment<T>,
+    param: V,
+    mut grad: V,
+    slots: [V; S],
+) -> [[V; 2]; SUMS] {
+    if let Some(scale) = treatment.unscale {
+        grad = grad * V::splat(scale);
     }
-    if let Some(limit) = treatment.limit {
-        grad = within(grad, V::splat(limit));
+    rule.summands(splat(coeffs), param, treatment.of_unscaled(grad), slots)
+}
+
+impl<T: Float> Treatment<T> {
+    /// The gradient that the rule sees, of the unscaled one.
+    #[inline(always)]
+    fn of_unscaled<V: Vector<T, L>, const L: usize>(&self, mut grad: V) -> V {
+        if let Some(factor) = self.factor {
+            grad = grad * V::splat(factor);
+        }
+        if let Some(limit) = self.limit {
+            grad = within(grad, V::splat(limit));
+        }
+        grad
     }
+}
+
+/// Each coefficient in all lanes.
+#[inline(always)]
+fn splat<T: Float, V: Vector<T, L>, const C: usize, const L: usize>(coeffs: [T; C]) -> [V; C] {
     let mut all = [V::lit(0.0); C];
     for (vector, coeff) in all.iter_mut().zip(coeffs) {
         *vector = V::splat(coeff);
     }
-    rule.update(all, param, grad, slots)
+    all
 }
 
 /// `value`, or the nearer of `-limit` and `limit`; NaN stays.

@@ -1,10 +1,13 @@
 //! Adam and AdamW.
 
-use super::terms::{coupled_decay, decoupled_decay, moving_average, moving_average_of_squares};
+use super::terms::{
+    agreeing, count_agreeing, coupled_decay, decoupled_decay, moving_average, moving_average_of_squares,
+    rate_of_agreeing,
+};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::Origin::{Quotient, Root, Value};
-use crate::rule::{Options, Origin, Rule};
+use crate::rule::{Options, Origin, Rule, SUMS};
 
 /// Adam (Kingma and Ba, 2015), with AMSGrad (Reddi, Kale and Kumar, 2018) and decoupled weight decay (AdamW, Loshchilov
 /// and Hutter, 2019) as options, torch's form.
@@ -15,6 +18,7 @@ use crate::rule::{Options, Origin, Rule};
 /// m = beta1 * m + (1 - beta1) * g
 /// v = beta2 * v + (1 - beta2) * g^2
 /// x = max(x, v)                               (amsgrad; then x takes the place of v below)
+/// m = m * (m * g > 0) / max(mean(m * g > 0), 0.001)                       (cautious; m itself stays)
 /// param -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)       t counts steps from 1
 /// ```
 ///
@@ -27,6 +31,7 @@ pub struct Adam {
     weight_decay: f64,
     amsgrad: bool,
     decoupled: bool,
+    cautious_decay: bool,
     cautious: bool,
 }
 
@@ -46,6 +51,7 @@ impl Rule<8, 3> for Adam {
     const SLOTS: [&'static str; 3] = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
     const LATE: [bool; 3] = [false, false, true];
     const COUNTED: bool = true;
+    const HAS_SUMS: bool = true;
 
     fn read(options: &dyn Options) -> Result<Self, Error> {
         let [beta1, beta2] = options.pair("betas")?;
@@ -56,7 +62,8 @@ impl Rule<8, 3> for Adam {
             weight_decay: options.number("weight_decay")?,
             amsgrad: options.flag("amsgrad")?,
             decoupled: options.flag("decoupled_weight_decay")?,
-            cautious: options.extra("cautious_weight_decay")?,
+            cautious_decay: options.extra("cautious_weight_decay")?,
+            cautious: options.extra("cautious")?,
         })
     }
 
@@ -67,6 +74,27 @@ impl Rule<8, 3> for Adam {
         let rate = lr / (one - beta1.pow(step));
         let decay = if self.decoupled { one - lr * weight_decay } else { weight_decay };
         [rate, beta1, one - beta1, beta2, one - beta2, unbias, N::lit(self.eps), decay]
+    }
+
+    fn needs_sums(&self) -> bool {
+        self.cautious
+    }
+
+    #[inline(always)]
+    fn summands<T: Number>(
+        &self,
+        [_, beta1, rest1, _, _, _, _, decay]: [T; 8],
+        param: T,
+        grad: T,
+        [mean, ..]: [T; 3],
+    ) -> [[T; 2]; SUMS] {
+        let grad = coupled_decay(self.weight_decay != 0.0 && !self.decoupled, decay, param, grad);
+        count_agreeing(moving_average(self.beta1, [beta1, rest1], mean, grad), grad)
+    }
+
+    fn complete<N: Number>(&self, mut coeffs: [N; 8], [agreeing, _]: [N; SUMS], len: N) -> [N; 8] {
+        coeffs[0] = rate_of_agreeing(coeffs[0], agreeing, len);
+        coeffs
     }
 
     fn live(&self) -> [bool; 3] {
@@ -91,9 +119,12 @@ impl Rule<8, 3> for Adam {
         } else {
             (largest, square)
         };
-        let direction = mean / square_used.sqrt().fma(unbias, eps);
-        let param =
-            if decays && self.decoupled { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        let direction = agreeing(self.cautious, mean, grad) / square_used.sqrt().fma(unbias, eps);
+        let param = if decays && self.decoupled {
+            decoupled_decay(self.cautious_decay, decay, param, direction)
+        } else {
+            param
+        };
         let param = (-rate).fma(direction, param);
         (param, [mean, square, largest])
     }

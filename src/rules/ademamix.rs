@@ -1,10 +1,12 @@
 //! AdEMAMix.
 
-use super::terms::{decoupled_decay, moving_average, moving_average_of_squares};
+use super::terms::{
+    agreeing, count_agreeing, decoupled_decay, moving_average, moving_average_of_squares, rate_of_agreeing,
+};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::Origin::{Quotient, Root, Value};
-use crate::rule::{Options, Origin, Rule};
+use crate::rule::{Options, Origin, Rule, SUMS};
 
 /// AdEMAMix (Pagliardini, Ablin and Grangier, 2024, algorithm 1).
 ///
@@ -13,7 +15,9 @@ use crate::rule::{Options, Origin, Rule};
 /// m1 = beta1 * m1 + (1 - beta1) * grad
 /// m2 = beta3_t * m2 + (1 - beta3_t) * grad
 /// v = beta2 * v + (1 - beta2) * grad^2
-/// param -= lr * (m1 / (1 - beta1^t) + alpha_t * m2) / (sqrt(v / (1 - beta2^t)) + eps)      t counts steps from 1
+/// u = m1 / (1 - beta1^t) + alpha_t * m2                                                  t counts steps from 1
+/// u = u * (u * grad > 0) / max(mean(u * grad > 0), 0.001)                                 (cautious)
+/// param -= lr * u / (sqrt(v / (1 - beta2^t)) + eps)
 /// ```
 ///
 /// `alpha_t` rises linearly to `alpha` over `alpha_warmup` steps, and `beta3_t` from `beta1` to `beta3` over
@@ -28,6 +32,7 @@ pub struct AdEMAMix {
     alpha_warmup: f64,
     eps: f64,
     weight_decay: f64,
+    cautious_decay: bool,
     cautious: bool,
 }
 
@@ -63,6 +68,7 @@ impl Rule<12, 3> for AdEMAMix {
     ];
     const SLOTS: [&'static str; 3] = ["exp_avg_fast", "exp_avg_slow", "exp_avg_sq"];
     const COUNTED: bool = true;
+    const HAS_SUMS: bool = true;
 
     fn read(options: &dyn Options) -> Result<Self, Error> {
         Ok(Self {
@@ -72,7 +78,8 @@ impl Rule<12, 3> for AdEMAMix {
             alpha_warmup: options.optional("alpha_warmup")?.unwrap_or(0.0),
             eps: options.number("eps")?,
             weight_decay: options.number("weight_decay")?,
-            cautious: options.extra("cautious_weight_decay")?,
+            cautious_decay: options.extra("cautious_weight_decay")?,
+            cautious: options.extra("cautious")?,
         })
     }
 
@@ -105,25 +112,49 @@ impl Rule<12, 3> for AdEMAMix {
         ]
     }
 
+    fn needs_sums(&self) -> bool {
+        self.cautious
+    }
+
+    #[inline(always)]
+    fn summands<T: Number>(&self, coeffs: [T; 12], _param: T, grad: T, [fast, slow, _]: [T; 3]) -> [[T; 2]; SUMS] {
+        count_agreeing(self.mixed(coeffs, grad, fast, slow).0, grad)
+    }
+
+    fn complete<N: Number>(&self, mut coeffs: [N; 12], [agreeing, _]: [N; SUMS], len: N) -> [N; 12] {
+        coeffs[0] = rate_of_agreeing(coeffs[0], agreeing, len);
+        coeffs
+    }
+
     fn live(&self) -> [bool; 3] {
         [true; 3]
     }
 
     #[inline(always)]
-    fn update<T: Number>(
+    fn update<T: Number>(&self, coeffs: [T; 12], param: T, grad: T, [fast, slow, square]: [T; 3]) -> (T, [T; 3]) {
+        let [lr, _, _, _, beta2, rest2, unbias2, _, _, _, eps, decay] = coeffs;
+        let (mixed, [fast, slow]) = self.mixed(coeffs, grad, fast, slow);
+        let square = moving_average_of_squares([beta2, rest2], square, grad);
+        let direction = agreeing(self.cautious, mixed, grad) / square.sqrt().fma(unbias2, eps);
+        let decays = self.weight_decay != 0.0;
+        let param = if decays { decoupled_decay(self.cautious_decay, decay, param, direction) } else { param };
+        ((-lr).fma(direction, param), [fast, slow, square])
+    }
+}
+
+impl AdEMAMix {
+    /// The fast average, corrected, with the slow one; and both as they are kept.
+    #[inline(always)]
+    fn mixed<T: Number>(
         &self,
-        [lr, beta1, rest1, unbias1, beta2, rest2, unbias2, beta3, rest3, alpha, eps, decay]: [T; 12],
-        param: T,
+        [_, beta1, rest1, unbias1, _, _, _, beta3, rest3, alpha, ..]: [T; 12],
         grad: T,
-        [fast, slow, square]: [T; 3],
-    ) -> (T, [T; 3]) {
+        fast: T,
+        slow: T,
+    ) -> (T, [T; 2]) {
         let fast = moving_average(self.betas[0], [beta1, rest1], fast, grad);
         let slow = moving_average(self.betas[2], [beta3, rest3], slow, grad);
-        let square = moving_average_of_squares([beta2, rest2], square, grad);
-        let direction = unbias1.fma(fast, alpha * slow) / square.sqrt().fma(unbias2, eps);
-        let decays = self.weight_decay != 0.0;
-        let param = if decays { decoupled_decay(self.cautious, decay, param, direction) } else { param };
-        ((-lr).fma(direction, param), [fast, slow, square])
+        (unbias1.fma(fast, alpha * slow), [fast, slow])
     }
 }
 
@@ -139,7 +170,16 @@ mod tests {
 
     fn rule(beta3_warmup: f64, alpha_warmup: f64) -> AdEMAMix {
         let betas = [0.9, 0.999, 0.9999];
-        AdEMAMix { betas, alpha: 2.0, beta3_warmup, alpha_warmup, eps: 1e-8, weight_decay: 0.0, cautious: false }
+        AdEMAMix {
+            betas,
+            alpha: 2.0,
+            beta3_warmup,
+            alpha_warmup,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            cautious_decay: false,
+            cautious: false,
+        }
     }
 
     #[test]

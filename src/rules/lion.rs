@@ -1,16 +1,18 @@
 //! Lion.
 
-use super::terms::{decoupled_decay, moving_average, sign};
+use super::terms::{agreeing, count_agreeing, decoupled_decay, moving_average, rate_of_agreeing, sign};
 use crate::error::Error;
 use crate::number::Number;
 use crate::rule::Origin::Value;
-use crate::rule::{Options, Origin, Rule};
+use crate::rule::{Options, Origin, Rule, SUMS};
 
 /// Lion (Chen et al., 2023, algorithm 2).
 ///
 /// ```text
 /// param *= 1 - lr * weight_decay              (if cautious, where it does not oppose the update)
-/// param -= lr * sign(beta1 * m + (1 - beta1) * grad)
+/// u = sign(beta1 * m + (1 - beta1) * grad)
+/// u = u * (u * grad > 0) / max(mean(u * grad > 0), 0.001)     (cautious)
+/// param -= lr * u
 /// m = beta2 * m + (1 - beta2) * grad
 /// ```
 ///
@@ -20,6 +22,7 @@ pub struct Lion {
     beta1: f64,
     beta2: f64,
     weight_decay: f64,
+    cautious_decay: bool,
     cautious: bool,
 }
 
@@ -36,16 +39,36 @@ impl Rule<6, 1> for Lion {
     ];
     const SLOTS: [&'static str; 1] = ["exp_avg"];
     const COUNTED: bool = false;
+    const HAS_SUMS: bool = true;
 
     fn read(options: &dyn Options) -> Result<Self, Error> {
         let [beta1, beta2] = options.pair("betas")?;
-        let (weight_decay, cautious) = (options.number("weight_decay")?, options.extra("cautious_weight_decay")?);
-        Ok(Self { beta1, beta2, weight_decay, cautious })
+        Ok(Self {
+            beta1,
+            beta2,
+            weight_decay: options.number("weight_decay")?,
+            cautious_decay: options.extra("cautious_weight_decay")?,
+            cautious: options.extra("cautious")?,
+        })
     }
 
     fn coeffs<N: Number>(&self, lr: N, _step: N) -> [N; 6] {
         let (one, beta1, beta2) = (N::lit(1.0), N::lit(self.beta1), N::lit(self.beta2));
         [lr, beta1, one - beta1, beta2, one - beta2, one - lr * N::lit(self.weight_decay)]
+    }
+
+    fn needs_sums(&self) -> bool {
+        self.cautious
+    }
+
+    #[inline(always)]
+    fn summands<T: Number>(&self, [_, beta1, rest1, ..]: [T; 6], _param: T, grad: T, [mean]: [T; 1]) -> [[T; 2]; SUMS] {
+        count_agreeing(moving_average(self.beta1, [beta1, rest1], mean, grad), grad)
+    }
+
+    fn complete<N: Number>(&self, mut coeffs: [N; 6], [agreeing, _]: [N; SUMS], len: N) -> [N; 6] {
+        coeffs[0] = rate_of_agreeing(coeffs[0], agreeing, len);
+        coeffs
     }
 
     fn live(&self) -> [bool; 1] {
@@ -60,10 +83,11 @@ impl Rule<6, 1> for Lion {
         grad: T,
         [mean]: [T; 1],
     ) -> (T, [T; 1]) {
-        let direction = sign(moving_average(self.beta1, [beta1, rest1], mean, grad));
+        let direction = moving_average(self.beta1, [beta1, rest1], mean, grad);
+        let direction = sign(agreeing(self.cautious, direction, grad));
         let mean = moving_average(self.beta2, [beta2, rest2], mean, grad);
         let decays = self.weight_decay != 0.0;
-        let param = if decays { decoupled_decay(self.cautious, decay, param, direction) } else { param };
+        let param = if decays { decoupled_decay(self.cautious_decay, decay, param, direction) } else { param };
         ((-lr).fma(direction, param), [mean])
     }
 }

@@ -6,6 +6,8 @@ mod adam;
 mod adamax;
 mod ademamix;
 mod asgd;
+mod lamb;
+mod lars;
 mod lion;
 mod nadam;
 mod radam;
@@ -20,6 +22,8 @@ pub use adam::Adam;
 pub use adamax::Adamax;
 pub use ademamix::AdEMAMix;
 pub use asgd::Asgd;
+pub use lamb::Lamb;
+pub use lars::Lars;
 pub use lion::Lion;
 pub use nadam::NAdam;
 pub use radam::RAdam;
@@ -58,4 +62,4 @@ macro_rules! list {
     };
 }
 
-list![Adadelta, Adagrad, Adam, Adamax, AdEMAMix, Asgd, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd];
+list![Adadelta, Adagrad, Adam, Adamax, AdEMAMix, Asgd, Lamb, Lars, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd];

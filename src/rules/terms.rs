@@ -1,6 +1,7 @@
 //! Formulae that several rules share.
 
 use crate::number::Number;
+use crate::rule::SUMS;
 
 /// Coupled (L2) weight decay: the gradient of the loss with `weight_decay / 2 * param^2` added.
 ///
@@ -17,6 +18,30 @@ pub fn decoupled_decay<T: Number>(cautious: bool, decay: T, param: T, direction:
     let decayed = param * decay;
     // Of the sign, as the product of two small numbers is 0.
     if cautious { T::if_less(sign(param) * direction, T::lit(0.0), param, decayed) } else { decayed }
+}
+
+/// The cautious update (Liang et al., 2024) of a direction: nothing where it and the gradient, or what stands for that,
+/// are not of one sign.
+#[inline(always)]
+pub fn agreeing<T: Number>(cautious: bool, direction: T, grad: T) -> T {
+    let zero = T::lit(0.0);
+    // Of the sign, as the product of two small numbers is 0.
+    if cautious { T::if_less(zero, sign(grad) * direction, direction, zero) } else { direction }
+}
+
+/// What [`agreeing`] elements are counted by: 1 for each of them.
+#[inline(always)]
+pub fn count_agreeing<T: Number>(direction: T, grad: T) -> [[T; 2]; SUMS] {
+    let [zero, one] = [0.0, 1.0].map(T::lit);
+    let agrees = T::if_less(zero, sign(grad) * direction, one, zero);
+    [[agrees, agrees], [zero, zero]]
+}
+
+/// The rate of what is left of an update, of which `agreeing` of `len` elements are: larger by as much as it is rarer, up
+/// to 1,000 times.
+#[inline(always)]
+pub fn rate_of_agreeing<N: Number>(rate: N, agreeing: N, len: N) -> N {
+    rate / (agreeing / len).max(N::lit(1e-3))
 }
 
 /// The moving average `decay * average + (1 - decay) * value`, measured from the nearer end, as `torch.lerp`: exact
