@@ -244,6 +244,15 @@ OPTIONS = {
         "eps": 0.25,
         "weight_decay": 0.25,
     },
+    "LAMB": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25},
+    "LARS": {
+        "lr": 0.5,
+        "momentum": 0.5,
+        "dampening": 0.25,
+        "weight_decay": 0.25,
+        "trust_coefficient": 0.5,
+        "eps": 0.25,
+    },
     "NAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25, "momentum_decay": 0.25},
     "ASGD": {"lr": 0.5, "lambd": 0.25, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.25},
 }

@@ -28,6 +28,8 @@ OPTIONS = {
     "RAdam": {"eps": 1e-3},
     "Rprop": {},
     "Lion": {},
+    "LAMB": {"eps": 1e-3, "lr": 0.05},
+    "LARS": {"momentum": 0.9, "trust_coefficient": 0.02, "weight_decay": 0.1},
     "AdEMAMix": {"eps": 1e-3, "betas": (0.9, 0.99, 0.95)},
     "NAdam": {"eps": 1e-3, "lr": 0.05},
     "ASGD": {"lambd": 0.1, "t0": 1.0},

@@ -13,18 +13,21 @@ import cases
 from torchpace import optim
 
 COMMON = {"max_grad_norm": None, "clip_value": None, "skip_grad_norm": None, "nonfinite_norm": "propagate"}
+CAUTIOUS = {"cautious_weight_decay": False, "cautious": False}
 OWN = {
     "SGD": COMMON | {"averaged": False},
     "RMSprop": COMMON | {"eps_inside": False},
     "Adagrad": COMMON | {"mean": False, "eps_inside": False},
-    "Adam": COMMON | {"cautious_weight_decay": False},
-    "AdamW": COMMON | {"cautious_weight_decay": False},
+    "Adam": COMMON | CAUTIOUS,
+    "AdamW": COMMON | CAUTIOUS,
     "Adadelta": COMMON,
     "Adamax": COMMON,
     "RAdam": COMMON | {"cautious_weight_decay": False},
     "Rprop": COMMON,
-    "Lion": COMMON | {"cautious_weight_decay": False},
-    "AdEMAMix": COMMON | {"cautious_weight_decay": False},
+    "Lion": COMMON | CAUTIOUS,
+    "AdEMAMix": COMMON | CAUTIOUS,
+    "LAMB": COMMON,
+    "LARS": COMMON,
     "NAdam": COMMON | {"cautious_weight_decay": False},
     "ASGD": COMMON,
 }
@@ -37,6 +40,7 @@ ON = {
     "eps_inside": True,
     "mean": True,
     "cautious_weight_decay": True,
+    "cautious": True,
 }
 
 each_optimizer = pytest.mark.parametrize("name", cases.OPTIMIZERS)
@@ -106,6 +110,9 @@ def test_each_argument_arrives_by_place_and_by_name(name):
         "betas": (0.5, 0.75, 0.875) if name == "AdEMAMix" else (0.5, 0.75),
         "beta3_warmup": 8,
         "alpha_warmup": 2.5,
+        "bias_correction": False,
+        "trust_clip": True,
+        "trust_coefficient": 0.5,
         "momentum": 0.5,
         "dampening": 0.0,
         "nesterov": True,

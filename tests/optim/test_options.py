@@ -159,7 +159,8 @@ def test_cautious_decay_spares_what_moves_away_from_zero():
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), [("SGD", "mean"), ("Adam", "eps_inside"), ("AdamW", "averaged"), ("RMSprop", "mean")]
+    ("name", "option"),
+    [("SGD", "mean"), ("Adam", "eps_inside"), ("AdamW", "averaged"), ("RAdam", "cautious"), ("LAMB", "cautious")],
 )
 def test_a_variant_of_another_rule_is_unknown(name, option):
     with pytest.raises(TypeError, match=option):
@@ -176,6 +177,10 @@ def test_a_variant_of_another_rule_is_unknown(name, option):
         ("AdamW", "cautious_weight_decay", {}),
         ("Lion", "cautious_weight_decay", {"weight_decay": 0.1}),
         ("AdEMAMix", "cautious_weight_decay", {"weight_decay": 0.1}),
+        ("Adam", "cautious", {}),
+        ("AdamW", "cautious", {}),
+        ("Lion", "cautious", {}),
+        ("AdEMAMix", "cautious", {}),
     ],
 )
 def test_torch_cannot_step_by_a_variant(name, option, options):

@@ -23,6 +23,8 @@ CASES = [
     Case("Rprop"),
     Case("Lion", {"lr": 0.1}),
     Case("AdEMAMix", {"eps": 1e-2, "betas": (0.9, 0.99, 0.95), "beta3_warmup": 3}),
+    Case("LAMB", {"eps": 1e-2}),
+    Case("LARS", {"momentum": 0.9, "trust_coefficient": 0.1, "weight_decay": 0.1}),
     Case("NAdam", {"eps": 1e-2, "momentum_decay": 0.1}),
     Case("ASGD", {"lambd": 0.1, "t0": 2.0}),
 ]

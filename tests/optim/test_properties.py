@@ -32,6 +32,20 @@ OPTIONS = {
         "alpha_warmup": st.none() | st.floats(0, 6),
         "eps": st.sampled_from([1e-8, 1e-3]),
     },
+    "LAMB": COMMON
+    | {
+        "betas": st.tuples(unit, unit),
+        "eps": st.sampled_from([1e-6, 1e-3]),
+        "bias_correction": st.booleans(),
+        "trust_clip": st.booleans(),
+    },
+    "LARS": COMMON
+    | {
+        "momentum": unit,
+        "dampening": st.floats(0, 1),
+        "trust_coefficient": st.none() | st.floats(0, 0.1),
+        "eps": st.sampled_from([0.0, 1e-8, 1e-3]),
+    },
     "Rprop": {
         "lr": st.floats(0, 1),
         "etas": st.tuples(st.floats(0.1, 0.9), st.floats(1.1, 3)),
@@ -53,7 +67,7 @@ OPTIONS = {
 def runs(draw):
     name = draw(st.sampled_from(cases.OPTIMIZERS))
     options = {key: draw(value) for key, value in OPTIONS[name].items()}
-    if name == "SGD" and options["momentum"] > 0 and options["dampening"] == 0:
+    if name in ("SGD", "LARS") and options["momentum"] > 0 and options["dampening"] == 0:
         options["nesterov"] = draw(st.booleans())
     shapes = draw(st.lists(st.lists(st.integers(0, 40), max_size=3).map(tuple), min_size=1, max_size=5))
     present = draw(

@@ -34,6 +34,10 @@ COMPLEX = [
     Case("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
     Case("AdEMAMix", {"weight_decay": 0.1, "betas": (0.9, 0.99, 0.7), "beta3_warmup": 3}),
     Case("AdEMAMix", {"maximize": True, "alpha_warmup": 3}),
+    Case("LAMB"),
+    Case("LAMB", {"maximize": True, "trust_clip": True, "weight_decay": 0.0}),
+    Case("LARS", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    Case("LARS", {"maximize": True, "trust_coefficient": 0.1}),
     Case("ASGD", {"lambd": 0.1, "t0": 1.0, "weight_decay": 0.1}),
     Case("ASGD", {"maximize": True}),
 ]
@@ -141,6 +145,8 @@ MIXES = [
         Case("RAdam", {"betas": (0.9, 0.8)}),
         Case("Rprop"),
         Case("AdEMAMix", {"betas": (0.9, 0.99, 0.7), "beta3_warmup": 3}),
+        Case("LAMB"),
+        Case("LARS", {"momentum": 0.9}),
     ],
     ids=str,
 )

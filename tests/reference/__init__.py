@@ -10,6 +10,8 @@ from reference.adam import adam
 from reference.adamax import adamax
 from reference.ademamix import ademamix
 from reference.asgd import asgd
+from reference.lamb import lamb
+from reference.lars import lars
 from reference.lion import lion
 from reference.nadam import nadam
 from reference.radam import radam
@@ -24,6 +26,8 @@ __all__ = [
     "adamax",
     "ademamix",
     "asgd",
+    "lamb",
+    "lars",
     "lion",
     "nadam",
     "radam",

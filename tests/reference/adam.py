@@ -3,6 +3,7 @@ of Loshchilov and Hutter (2019, algorithm 2) scaled by the learning rate."""
 
 import numpy as np
 
+from reference.caution import cautious_update
 from reference.decay import decayed
 
 
@@ -19,6 +20,7 @@ def adam(
     maximize=False,
     decoupled_weight_decay=False,
     cautious_weight_decay=False,
+    cautious=False,
 ):
     g = -grad if maximize else grad
     if not decoupled_weight_decay:
@@ -32,6 +34,8 @@ def adam(
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
     update = m_hat / (np.sqrt(v_hat) + eps)
+    if cautious:
+        update = cautious_update(update, g)
     if decoupled_weight_decay:
         theta = decayed(theta, update, lr * weight_decay, cautious_weight_decay)
     return theta - lr * update

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from reference.caution import cautious_update
 from reference.decay import decayed
 
 
@@ -27,6 +28,7 @@ def ademamix(
     weight_decay=0.0,
     maximize=False,
     cautious_weight_decay=False,
+    cautious=False,
 ):
     g = -grad if maximize else grad
     beta1, beta2, beta3 = betas
@@ -42,4 +44,6 @@ def ademamix(
     m1_hat = m1 / (1 - beta1**t)
     nu_hat = nu / (1 - beta2**t)
     update = (m1_hat + alpha * m2) / (np.sqrt(nu_hat) + eps)
+    if cautious:
+        update = cautious_update(update, g)
     return decayed(theta, update, lr * weight_decay, cautious_weight_decay) - lr * update

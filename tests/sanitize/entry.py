@@ -22,6 +22,8 @@ OPTIMIZERS = {
     optim.Rprop: {"lr": 0.1},
     optim.Lion: {"weight_decay": 0.1},
     optim.AdEMAMix: {"beta3_warmup": 3, "weight_decay": 0.1},
+    optim.LAMB: {},
+    optim.LARS: {"momentum": 0.9, "weight_decay": 0.1},
     optim.NAdam: {"weight_decay": 0.1},
     optim.ASGD: {"lambd": 0.1, "t0": 1.0},
 }

@@ -25,7 +25,9 @@ OURS = {
     "Rprop": {"etas": (0.4, 1.3)},
     "NAdam": {"momentum_decay": 0.1},
     "ASGD": {"lambd": 0.1, "t0": 10.0},
-    "Lion": {"betas": (0.8, 0.9)},
+    "Lion": {"betas": (0.8, 0.9), "cautious": True},
+    "LAMB": {"betas": (0.8, 0.9), "trust_clip": True, "bias_correction": False},
+    "LARS": {"momentum": 0.8, "trust_coefficient": None, "eps": 0.5},
     "AdEMAMix": {"betas": (0.8, 0.9, 0.99), "alpha": 4.0, "beta3_warmup": 10, "alpha_warmup": 2.5},
 }
 COMMON = {"lr": 0.25, "max_grad_norm": 0.5, "clip_value": 0.125, "nonfinite_norm": "skip"}

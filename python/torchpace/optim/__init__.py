@@ -1,7 +1,7 @@
 """The optimizers of `torch.optim`, with steps fused in Rust.
 
 `from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
-fused step yet are torch's own classes. `AdEMAMix` and `Lion`, which torch lacks, are there, too.
+fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS` and `Lion`, which torch lacks, are there, too.
 `torchpace.optim.checkpoint` writes an optimizer's state to a file.
 """
 
@@ -25,6 +25,8 @@ from torchpace.optim.adamax import Adamax
 from torchpace.optim.adamw import AdamW
 from torchpace.optim.ademamix import AdEMAMix as AdEMAMix
 from torchpace.optim.asgd import ASGD
+from torchpace.optim.lamb import LAMB as LAMB
+from torchpace.optim.lars import LARS as LARS
 from torchpace.optim.lion import Lion as Lion
 from torchpace.optim.nadam import NAdam
 from torchpace.optim.radam import RAdam

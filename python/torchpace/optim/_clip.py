@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchpace import _native
+from torchpace.optim._norms import norm as norm_of
 
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 """What a norm that is not finite does."""
@@ -132,7 +133,7 @@ def total_norm(grads: list[Tensor]) -> Tensor:
             spread.setdefault(grad.device_mesh, []).append(grad)
         else:
             values = grad.coalesce().values() if grad.layout == torch.sparse_coo else grad
-            norms.append(torch.linalg.vector_norm(values, dtype=_wide(grad)))
+            norms.append(norm_of(values))
     for same in spread.values():
         norm: Any = torch.nn.utils.get_total_norm(same)
         norms.append(norm.full_tensor())
@@ -194,13 +195,6 @@ def _clip(grad: Tensor, factor: Tensor | None, value: float | None) -> Tensor:
     if grad.is_complex():
         return torch.view_as_complex(torch.view_as_real(grad.resolve_conj()).clamp(-value, value))
     return grad.clamp(-value, value)
-
-
-def _wide(grad: Tensor) -> torch.dtype | None:
-    """The type to sum a gradient's squares in; None for its own, on a device that has no wide ones."""
-    if grad.device.type == "mps":
-        return None
-    return torch.complex128 if grad.is_complex() else torch.float64
 
 
 def _strides(tensor: Tensor) -> tuple[int, ...]:

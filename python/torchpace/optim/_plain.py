@@ -14,7 +14,7 @@ _NUMBERS = (
     *("lr", "lr_decay", "momentum", "momentum_decay", "alpha", "rho", "eps", "weight_decay", "lambd", "t0"),
     "initial_accumulator_value",
 )
-_OPTIONAL = ("beta3_warmup", "alpha_warmup")
+_OPTIONAL = ("beta3_warmup", "alpha_warmup", "trust_coefficient")
 _LISTS = ("betas", "etas", "step_sizes")
 _WORDS = {2: "two numbers", 3: "three numbers"}
 

@@ -41,6 +41,9 @@ class AdamW(Adam, torch.optim.AdamW):
             RuntimeError (default: "propagate").
         cautious_weight_decay: decay only where the update moves the parameter towards 0 as well, or not at all (Chen et
             al., Cautious weight decay, 2025), which spares what the loss pulls the other way (default: False).
+        cautious: move only where the average and the gradient have one sign, by as much more as that is rarer in the
+            parameter, up to 1,000 times (Liang et al., Cautious optimizers, 2024). It takes a second pass over the
+            tensors and needs the fused step, which a DTensor does not have then (default: False).
 
     Raises:
         ValueError: an option is out of its range, in torch's words where it is torch's.
@@ -85,5 +88,6 @@ class AdamW(Adam, torch.optim.AdamW):
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
         cautious_weight_decay: bool = False,
+        cautious: bool = False,
     ) -> None:
         _plain.construct(self._construct, locals())

@@ -66,6 +66,9 @@ class AdEMAMix(Fused, _torch_ademamix.AdEMAMix):
             RuntimeError (default: "propagate").
         cautious_weight_decay: decay only where the update moves the parameter towards 0 as well, or not at all (Chen et
             al., Cautious weight decay, 2025), which spares what the loss pulls the other way (default: False).
+        cautious: move only where the averages together and the gradient have one sign, by as much more as that is rarer
+            in the parameter, up to 1,000 times (Liang et al., Cautious optimizers, 2024). It takes a second pass over the
+            tensors and needs the fused step, which a DTensor does not have then (default: False).
 
     Raises:
         ValueError: an option is out of its range, or the betas are not three.
@@ -97,7 +100,7 @@ class AdEMAMix(Fused, _torch_ademamix.AdEMAMix):
     """
 
     _rule = "ademamix"
-    _variants = ("cautious_weight_decay",)
+    _variants = ("cautious_weight_decay", "cautious")
 
     def __init__(
         self,
@@ -119,5 +122,6 @@ class AdEMAMix(Fused, _torch_ademamix.AdEMAMix):
         skip_grad_norm: float | None = None,
         nonfinite_norm: Nonfinite = "propagate",
         cautious_weight_decay: bool = False,
+        cautious: bool = False,
     ) -> None:
         _plain.construct(self._construct, locals())
