@@ -21,8 +21,8 @@ use crate::tensor::{Dtype, Path};
 /// then in order: so their bits do not depend on the threads.
 const STRETCH: usize = 1 << 13;
 
-/// Tensors of at least so many elements together, or one larger one, are summed and then updated before the next: what
-/// the first sweep has read, the second finds in the cache if it fits.
+/// Tensors of at least so many elements a thread, or one larger one, are summed and then updated before the next: what the
+/// first sweep has read, the second finds in the cache if it fits.
 const WINDOW: usize = 1 << 16;
 
 /// A sum in each lane, for every sum of the rule.
@@ -37,11 +37,12 @@ pub(super) fn run<R: Rule<C, S>, const C: usize, const S: usize>(
     isa: Isa,
     threads: &dyn Threads,
 ) {
+    let least = WINDOW * threads.count().max(1);
     let mut first = 0;
     while let Some(task) = step.tasks.get(first) {
         let begin = task.begin;
         let end_of = |task: &Task<S>| task.begin + task.walk.len();
-        let count = step.tasks[first..].partition_point(|task| end_of(task) < begin + WINDOW);
+        let count = step.tasks[first..].partition_point(|task| end_of(task) < begin + least);
         let last = (first + count).min(step.tasks.len() - 1);
         let window = begin..end_of(&step.tasks[last]);
         let coeffs = completed(step, first..last + 1, &window, isa, threads);

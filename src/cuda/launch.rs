@@ -201,6 +201,9 @@ impl<M: Memory, R, const S: usize> Work<M, R, S> {
                 at.begin(&step, launch)?;
             }
             for launch in &at.plan.launches {
+                at.sums(&step, launch)?;
+            }
+            for launch in &at.plan.launches {
                 at.step(&step, launch)?;
             }
         }
@@ -360,26 +363,65 @@ impl<const S: usize> Open<'_, S> {
         if launch.chunk_count == 0 {
             return Ok(());
         }
-        let count = launch.tasks.len();
-        let mut arguments = vec![self.byte(launch.chunks), Word(launch.chunk_count as u64)];
-        arguments.extend((0..launch.tensors).map(|k| self.word(launch.rows + k * count)));
-        arguments.extend(launch.kind.strided.then(|| self.word(launch.layouts)));
-        let settings: Vec<_> = (launch.settings.iter())
-            .map(|&setting| {
-                let setting = &step.settings[setting];
-                let factor = step.factor_of(&setting.group);
-                layout::setting(&setting.coeffs, factor, setting.group.clip_value, launch.wide)
-            })
-            .collect();
-        let settings = layout::settings(&settings).unwrap_or_default();
-        match launch.kind.counts {
-            Some(Counts::OnDevice(_) | Counts::Given) => arguments.push(self.byte(launch.made_settings)),
-            None => arguments.extend([self.word(launch.numbers), Bytes(&settings)]),
+        let settings = if launch.sums.is_some() { Vec::new() } else { settings(step, launch, launch.wide) };
+        let mut arguments = self.tensors(launch);
+        if launch.sums.is_some() {
+            arguments.push(self.byte(launch.completed));
+        } else {
+            arguments.extend(self.settings(launch, &settings));
         }
         arguments.extend([Word(self.call.found_inf.unwrap_or(0)), self.clip_at()]);
         arguments.extend(self.call.grad_scale.map(Word));
         // SAFETY: the arguments of the text.
         unsafe { self.launch(launch.step.as_ref().ok_or(Error::Unprepared)?, launch.chunk_count, &arguments) }
+    }
+
+    /// Completes the settings of a launch's tasks by the sums over them, if the rule needs any.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Work::run`].
+    unsafe fn sums<R: Rule<C, S>, const C: usize>(
+        &self,
+        step: &Step<R, C, S>,
+        launch: &Launch<S>,
+    ) -> Result<(), Error> {
+        let Some([sums, complete]) = launch.sums.as_ref().filter(|_| launch.chunk_count > 0) else { return Ok(()) };
+        // Not rounded yet.
+        let settings = settings(step, launch, true);
+        let left_out = || [Word(self.call.found_inf.unwrap_or(0)), self.clip_at()];
+        let mut arguments = self.tensors(launch);
+        arguments.extend(self.settings(launch, &settings));
+        arguments.extend(left_out());
+        arguments.extend(self.call.grad_scale.map(Word));
+        arguments.push(self.byte(launch.chunk_sums));
+        // SAFETY: the arguments of the text.
+        unsafe { self.launch(sums, launch.chunk_count, &arguments)? };
+        let count = launch.tasks.len();
+        let mut arguments = vec![Word(count as u64)];
+        arguments.extend([self.word(launch.lengths), self.word(launch.firsts), self.byte(launch.chunk_sums)]);
+        arguments.extend(self.settings(launch, &settings));
+        arguments.push(self.byte(launch.completed));
+        arguments.extend(left_out());
+        // SAFETY: the arguments of the text.
+        unsafe { self.launch(complete, count, &arguments) }
+    }
+
+    /// The chunks of a launch and the tensors of its tasks.
+    fn tensors(&self, launch: &Launch<S>) -> Vec<Argument<'static>> {
+        let mut arguments = vec![self.byte(launch.chunks), Word(launch.chunk_count as u64)];
+        let row = |k| self.word(launch.rows + k * launch.tasks.len());
+        arguments.extend((0..launch.tensors).map(row));
+        arguments.extend(launch.kind.strided.then(|| self.word(launch.layouts)));
+        arguments
+    }
+
+    /// The settings of a launch: those that kernels made, or those that come with it.
+    fn settings<'b>(&self, launch: &Launch<S>, settings: &'b [u8]) -> Vec<Argument<'b>> {
+        match launch.kind.counts {
+            Some(Counts::OnDevice(_) | Counts::Given) => vec![self.byte(launch.made_settings)],
+            None => vec![self.word(launch.numbers), Bytes(settings)],
+        }
     }
 
     fn clip_at(&self) -> Argument<'static> {
@@ -415,4 +457,17 @@ impl<const S: usize> Open<'_, S> {
         // SAFETY: the caller's promise.
         unsafe { device.launch(function, blocks.clamp(1, most) as u32, self.call.stream, &pointers) }
     }
+}
+
+/// The bytes of the settings of a launch as they come with it, in `f64` if `wide`.
+fn settings<R: Rule<C, S>, const C: usize, const S: usize>(
+    step: &Step<R, C, S>,
+    launch: &Launch<S>,
+    wide: bool,
+) -> Vec<u8> {
+    let bytes = |&setting: &usize| {
+        let setting = &step.settings[setting];
+        layout::setting(&setting.coeffs, step.factor_of(&setting.group), setting.group.clip_value, wide)
+    };
+    layout::settings(&launch.settings.iter().map(bytes).collect::<Vec<_>>()).unwrap_or_default()
 }

@@ -14,3 +14,4 @@ mod print;
 mod record;
 mod search;
 pub mod source;
+pub mod sums;

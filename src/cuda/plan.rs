@@ -10,9 +10,10 @@ use super::gpu::Gpu;
 use super::layout::{self, GROUPS, SETTINGS};
 use super::record::Recording;
 use super::source::{self, Counts, Variant};
+use super::sums;
 use crate::batch::{Count, Scalar, Step, Task};
 use crate::error::Error;
-use crate::rule::Rule;
+use crate::rule::{Rule, SUMS};
 use crate::tensor::{Dtype, Dtypes, Path, Strides, Walk};
 
 /// What of a step is the same for all of its launches, and decided by their text.
@@ -57,6 +58,8 @@ pub(super) struct Launch<const S: usize> {
     pub step: Option<Function>,
     pub begin: Option<Function>,
     pub norm: Option<Function>,
+    /// The kernels of a rule that needs sums.
+    pub sums: Option<[Function; 2]>,
     /// The number of tensors of a task: the parameter, the gradient and the live slots.
     pub tensors: usize,
     /// Where words are that the host writes: the rows of pointers, one after the other.
@@ -75,6 +78,9 @@ pub(super) struct Launch<const S: usize> {
     /// Where in the buffer, in bytes, kernels make the chunks and the settings.
     pub chunks: usize,
     pub made_settings: usize,
+    /// Where they make the sums of the chunks, and the settings completed by them.
+    pub chunk_sums: usize,
+    pub completed: usize,
     pub chunk_count: usize,
     /// The number of chunks of the launches before.
     pub first_chunk: usize,
@@ -102,7 +108,7 @@ struct Key<const S: usize> {
 
 /// The rules seen so far, by what decides their kernels' text.
 pub(super) struct Structures<R> {
-    known: Vec<(Recording, Recording)>,
+    known: Vec<Vec<Recording>>,
     /// The rules of the last step, most of which come again.
     last: Vec<(R, usize)>,
 }
@@ -123,7 +129,10 @@ impl<R> Structures<R> {
         let (update, mut coeffs) = (Recording::of_update(rule), Recording::of_coeffs(rule, true));
         // Values are no part of the text.
         coeffs.constants.clear();
-        let recordings = (update, coeffs);
+        let mut recordings = vec![update, coeffs];
+        if rule.needs_sums() {
+            recordings.extend([Recording::of_summands(rule), Recording::of_complete(rule)]);
+        }
         let number = self.known.iter().position(|known| *known == recordings).unwrap_or_else(|| {
             self.known.push(recordings);
             self.known.len() - 1
@@ -218,6 +227,8 @@ impl<const S: usize> Plan<S> {
         for launch in &mut launches {
             launch.chunks += before;
             launch.made_settings += before;
+            launch.chunk_sums += before;
+            launch.completed += before;
         }
         let sums = before + at.bytes;
         let clip = sums + if options.norm { 8 * at.chunks } else { 0 };
@@ -286,26 +297,33 @@ impl<const S: usize> Launch<S> {
         let rule = &step.settings[settings[0]].group.rule;
         let Dtypes { param, grad, slots } = kind.dtypes;
         let wide = [Some(param), Some(grad)].into_iter().chain(slots).any(|dtype| dtype == Some(Dtype::F64));
-        let variant = Variant {
-            unscale: options.unscale,
-            clip_value: options.clip_value,
-            on_device: kind.counts.is_some(),
-            strided: kind.strided,
-        };
+        let (is_made, needs_sums) = (kind.counts.is_some(), rule.needs_sums());
+        let Options { unscale, clip_value, .. } = options;
+        let variant = Variant { unscale, clip_value, on_device: is_made || needs_sums, strided: kind.strided };
+        let has_state = (0..S).all(|k| slots[k].is_some() || !rule.live()[k]);
         let function = |kernel: Option<source::Kernel>| made(gpu, &kernel.ok_or_else(no_kernel)?);
         let (count, tensors) = (tasks.len(), 2 + slots.iter().flatten().count());
         let chunk_count = tasks.iter().map(|&task| step.tasks[task].walk.len().div_ceil(layout::CHUNK)).sum();
         let of_layouts = |tensors: usize| if kind.strided { count * layout::way_words(tensors) } else { 0 };
-        let (chunks, made_settings) = (chunk_count * size_of::<layout::Chunk>(), count * 8 * (C + 2));
+        let (chunks, settings_bytes) = (chunk_count * size_of::<layout::Chunk>(), count * 8 * (C + 2));
+        let sums = || {
+            let kernel = sums::sums(rule, &kind.dtypes, Variant { on_device: is_made, ..variant });
+            Ok::<_, Error>([function(kernel)?, made(gpu, &sums::complete(rule, is_made, wide))?])
+        };
         let launch = Self {
             kind,
             wide,
             step: source::step(rule, &kind.dtypes, variant).map(|kernel| made(gpu, &kernel)).transpose()?,
-            begin: kind.counts.map(|counts| function(source::begin(rule, counts, kind.scalars, wide))).transpose()?,
+            begin: kind
+                .counts
+                .map(|counts| function(source::begin(rule, counts, kind.scalars, wide || needs_sums)))
+                .transpose()?,
             norm: options.norm.then(|| function(source::norm(grad, kind.strided))).transpose()?,
+            // As the step, none as long as the state is not there.
+            sums: if needs_sums && has_state { Some(sums()?) } else { None },
             tensors,
             rows: at.words(tensors * count),
-            counts: at.words(if kind.counts.is_some() { count } else { 0 }),
+            counts: at.words(if is_made { count } else { 0 }),
             scalars: at.words(kind.scalars.iter().flatten().count() * count),
             numbers: at.words(count.div_ceil(2)),
             lengths: at.words(count),
@@ -313,7 +331,9 @@ impl<const S: usize> Launch<S> {
             layouts: at.words(of_layouts(tensors)),
             grad_layouts: at.words(of_layouts(usize::from(options.norm))),
             chunks: at.bytes(chunks),
-            made_settings: at.bytes(if kind.counts.is_some() { made_settings } else { 0 }),
+            made_settings: at.bytes(if is_made { settings_bytes } else { 0 }),
+            chunk_sums: at.bytes(if needs_sums { chunk_count * 8 * SUMS } else { 0 }),
+            completed: at.bytes(if needs_sums { settings_bytes } else { 0 }),
             chunk_count,
             first_chunk: at.chunks,
             tasks,

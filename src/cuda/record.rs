@@ -4,7 +4,7 @@ use core::cell::RefCell;
 use core::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::number::Number;
-use crate::rule::Rule;
+use crate::rule::{Rule, SUMS};
 
 /// A number that is not known yet: the place of its [`Node`] in the recording under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub(super) enum Node {
     IfEqual(Symbol, Symbol, Symbol, Symbol),
     IfLess(Symbol, Symbol, Symbol, Symbol),
 }
+
+/// What sums are called in a text.
+pub(super) const SUM_NAMES: [&str; SUMS] = ["first_sum", "second_sum"];
 
 /// What was recorded: every number after those that it is made of, each once, and only those that an output needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,14 +171,27 @@ impl Recording {
     /// The update of one element: of `param`, `grad` and the live slots the new `param` and live slots.
     pub fn of_update<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> Self {
         record(Literals::Kept, || {
-            let coeffs = R::COEFFS.map(|name| number(Node::Coeff(name)));
-            let (param, grad) = (number(Node::Input("param")), number(Node::Input("grad")));
-            let live = rule.live();
-            let slots =
-                core::array::from_fn(|k| if live[k] { number(Node::Input(R::SLOTS[k])) } else { Symbol::lit(0.0) });
+            let (coeffs, param, grad, slots) = inputs::<R, C, S>(rule);
             let (param, slots) = rule.update(coeffs, param, grad, slots);
-            let stored = slots.into_iter().zip(live).filter_map(|(slot, live)| live.then_some(slot));
+            let stored = slots.into_iter().zip(rule.live()).filter_map(|(slot, live)| live.then_some(slot));
             core::iter::once(param).chain(stored).collect()
+        })
+    }
+
+    /// What an element adds to each sum, two numbers to be multiplied; the inputs are those of the update.
+    pub fn of_summands<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> Self {
+        record(Literals::Kept, || {
+            let (coeffs, param, grad, slots) = inputs::<R, C, S>(rule);
+            rule.summands(coeffs, param, grad, slots).concat()
+        })
+    }
+
+    /// The coefficients completed by `sums` over `len` elements.
+    pub fn of_complete<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> Self {
+        record(Literals::Kept, || {
+            let coeffs = R::COEFFS.map(|name| number(Node::Coeff(name)));
+            let sums = SUM_NAMES.map(|name| number(Node::Input(name)));
+            rule.complete(coeffs, sums, number(Node::Input("len"))).to_vec()
         })
     }
 
@@ -196,6 +212,15 @@ impl Recording {
             coeffs.into_iter().chain(stored).collect()
         })
     }
+}
+
+/// What an element's formula starts from: the coefficients, the parameter, the gradient and the slots.
+fn inputs<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> ([Symbol; C], Symbol, Symbol, [Symbol; S]) {
+    let coeffs = R::COEFFS.map(|name| number(Node::Coeff(name)));
+    let (param, grad) = (number(Node::Input("param")), number(Node::Input("grad")));
+    let live = rule.live();
+    let slots = core::array::from_fn(|k| if live[k] { number(Node::Input(R::SLOTS[k])) } else { Symbol::lit(0.0) });
+    (coeffs, param, grad, slots)
 }
 
 macro_rules! operators {

@@ -14,12 +14,12 @@ use crate::tensor::{Dtype, Dtypes};
 const TYPES: &str = include_str!("text/types.cuh");
 const BF16: &str = include_str!("text/bf16.cuh");
 const F16: &str = include_str!("text/f16.cuh");
-const COMMON: &str = include_str!("text/common.cuh");
-const ACCESS: &str = include_str!("text/access.cuh");
-const PLACES: &str = include_str!("text/places.cuh");
-const LARGER: &str = include_str!("text/larger.cuh");
-const WITHIN: &str = include_str!("text/within.cuh");
-const SUM: &str = include_str!("text/sum.cuh");
+pub(super) const COMMON: &str = include_str!("text/common.cuh");
+pub(super) const ACCESS: &str = include_str!("text/access.cuh");
+pub(super) const PLACES: &str = include_str!("text/places.cuh");
+pub(super) const LARGER: &str = include_str!("text/larger.cuh");
+pub(super) const WITHIN: &str = include_str!("text/within.cuh");
+pub(super) const SUM: &str = include_str!("text/sum.cuh");
 const NORM: &str = include_str!("text/norm.cuh");
 const NORM_STRIDED: &str = include_str!("text/norm_strided.cuh");
 const FOLD: &str = include_str!("text/fold.cuh");
@@ -49,10 +49,10 @@ pub struct Variant {
 }
 
 /// One of the tensors of a task.
-struct Tensor {
-    name: &'static str,
-    element: &'static str,
-    is_written: bool,
+pub(super) struct Tensor {
+    pub name: &'static str,
+    pub element: &'static str,
+    pub is_written: bool,
 }
 
 /// The step of a rule on tensors of these types; `None` if one of them is no type of a part.
@@ -208,7 +208,8 @@ fn element(dtype: Dtype) -> Option<&'static str> {
     }
 }
 
-fn tensors<R: Rule<C, S>, const C: usize, const S: usize>(
+/// The tensors that a step has, in the order of their rows.
+pub(super) fn tensors<R: Rule<C, S>, const C: usize, const S: usize>(
     rule: &R,
     dtypes: &Dtypes<S>,
     variant: Variant,
@@ -222,7 +223,7 @@ fn tensors<R: Rule<C, S>, const C: usize, const S: usize>(
 }
 
 /// The types: what is computed with, and with `packs` how many elements a thread takes at once, 16 bytes of the narrowest.
-fn head(wide: bool, dtypes: &[Dtype], packs: bool) -> String {
+pub(super) fn head(wide: bool, dtypes: &[Dtype], packs: bool) -> String {
     let narrowest = dtypes.iter().filter_map(|dtype| dtype.size()).min().unwrap_or(1);
     let scalar = if wide { "double" } else { "float" };
     let mut text = format!("typedef {scalar} T;\n");
@@ -240,16 +241,11 @@ fn head(wide: bool, dtypes: &[Dtype], packs: bool) -> String {
     text
 }
 
-/// What the tasks of a group share in a step.
-fn setting<R: Rule<C, S>, const C: usize, const S: usize>(on_device: bool) -> String {
-    let mut text = format!(
-        "// What the parameters of a group share in a step.\nstruct Setting {{ T {}, sign, limit; }};\n",
-        R::COEFFS.join(", ")
-    );
-    if !on_device {
-        text.push_str(&format!("struct Settings {{ Setting at[{SETTINGS}]; }};\n"));
-    }
-    text
+/// What the tasks of a group share in a step, in a table if that comes with the launch.
+pub(super) fn setting<R: Rule<C, S>, const C: usize, const S: usize>(on_device: bool) -> String {
+    let comment = "// What the parameters of a group share in a step.\n";
+    let table = if on_device { String::new() } else { format!("struct Settings {{ Setting at[{SETTINGS}]; }};\n") };
+    format!("{comment}struct Setting {{ T {}, sign, limit; }};\n{table}", R::COEFFS.join(", "))
 }
 
 /// The function that updates one element.
@@ -271,25 +267,35 @@ fn update(tensors: &[Tensor], Printed { statements, outputs }: Printed, variant:
 
 /// The signature, and what comes before the chunks; `further` are arguments between tensors and settings.
 fn opening(name: &str, tensors: &[Tensor], variant: Variant, further: &str) -> String {
+    let set = if variant.on_device { "settings[chunk.task]" } else { "settings.at[setting_of[chunk.task]]" };
+    opening_with(name, tensors, variant, [further, "Setting", set, ""])
+}
+
+/// The same with the name of the settings' type, how a chunk's is found, and arguments behind all others.
+pub(super) fn opening_with(
+    name: &str,
+    tensors: &[Tensor],
+    variant: Variant,
+    [further, kind, set, behind]: [&str; 4],
+) -> String {
     let row = |tensor: &Tensor| {
         let constant = if tensor.is_written { "" } else { "const " };
         format!("    {constant}{} *const *{}s,\n", tensor.element, tensor.name)
     };
     let rows: String = tensors.iter().map(row).collect();
     let settings = match variant.on_device {
-        true => "const Setting *settings",
-        false => "const unsigned int *setting_of, const __grid_constant__ Settings settings",
+        true => format!("const {kind} *settings"),
+        false => format!("const unsigned int *setting_of, const __grid_constant__ {kind}s settings"),
     };
     let (scale, unscale) = match variant.unscale {
         true => (", const float *grad_scale", "    const T unscale = (T)(1.0f / *grad_scale);\n"),
         false => ("", ""),
     };
-    let set = if variant.on_device { "settings[chunk.task]" } else { "settings.at[setting_of[chunk.task]]" };
     format!(
         "extern \"C\" __global__ void __launch_bounds__({THREADS}, 1) {name}(
     const Chunk *chunks, unsigned int chunk_count,
 {rows}{further}    {settings},
-    const float *found_inf, const Clip *clip{scale})
+    const float *found_inf, const Clip *clip{scale}{behind})
 {{
     if (is_left_out(found_inf, clip)) return;
     const T clip_factor = clip ? (T)clip->factor : (T)1;
@@ -302,7 +308,7 @@ fn opening(name: &str, tensors: &[Tensor], variant: Variant, further: &str) -> S
 }
 
 /// What is made for each tensor, one after the other.
-fn each(tensors: &[Tensor], only_written: bool, text: impl Fn(&Tensor) -> String) -> String {
+pub(super) fn each(tensors: &[Tensor], only_written: bool, text: impl FnMut(&Tensor) -> String) -> String {
     tensors.iter().filter(|tensor| tensor.is_written || !only_written).map(text).collect()
 }
 

@@ -17,7 +17,7 @@ const FORMAT: &str = "torchpace.optimizer";
 const VERSION: &str = "1";
 
 /// Flags that torch lacks.
-const EXTRA: [&str; 4] = ["averaged", "mean", "eps_inside", "cautious_weight_decay"];
+const EXTRA: [&str; 5] = ["averaged", "mean", "eps_inside", "cautious_weight_decay", "cautious"];
 
 /// Bounds that torch lacks; where another option is off a file says so.
 const BOUNDS: [&str; 3] = ["max_grad_norm", "clip_value", "skip_grad_norm"];

@@ -1,5 +1,7 @@
 //! The optimizers by their options: torch's names and defaults, and the clipping that all have.
 
+mod further;
+
 use ::tch::nn::VarStore;
 
 use super::error::Error;
@@ -9,6 +11,8 @@ use super::options::Value;
 use crate::batch::Nonfinite;
 use crate::rule::Rule;
 use crate::rules;
+
+pub use further::{AdEMAMix, Lamb, Lars, Lion};
 
 macro_rules! config {
     (
@@ -108,6 +112,8 @@ macro_rules! config {
         }
     };
 }
+
+use config;
 
 config! {
     /// Gradient descent with momentum, as `torch.optim.SGD`; the formula is in [`rules::Sgd`].
@@ -221,6 +227,8 @@ config! {
     decoupled_weight_decay: bool = false,
     /// Where decay is decoupled, decay only where the update moves the parameter towards 0 as well (default: false).
     cautious_weight_decay: bool = false,
+    /// Leave out what of an update and the gradient are of unlike signs, and enlarge the rest (default: false).
+    cautious: bool = false,
 }
 
 config! {
@@ -248,6 +256,8 @@ config! {
     amsgrad: bool = false,
     /// Decay only where the update moves the parameter towards 0 as well (default: false).
     cautious_weight_decay: bool = false,
+    /// Leave out what of an update and the gradient are of unlike signs, and enlarge the rest (default: false).
+    cautious: bool = false,
 }
 
 config! {
@@ -344,62 +354,6 @@ config! {
     etas: [f64; 2] = [0.5, 1.2],
     /// At least 0, the smallest step size and the largest (default: 1e-6 and 50).
     step_sizes: [f64; 2] = [1e-6, 50.0],
-}
-
-config! {
-    /// Lion (Chen et al., 2023), which torch lacks, with its authors' option names; the formula is in [`rules::Lion`].
-    ///
-    /// ```
-    /// use tch::{Device, Kind, nn};
-    /// use torchpace::tch::Lion;
-    ///
-    /// let store = nn::VarStore::new(Device::Cpu);
-    /// let weight = store.root().ones("weight", &[2]);
-    /// let mut optimizer = Lion { weight_decay: 0.5, ..Lion::default() }.build(&store, 0.1)?;
-    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
-    /// assert!((weight.double_value(&[0]) - 0.85).abs() < 1e-6);
-    /// # Ok::<(), torchpace::tch::Error>(())
-    /// ```
-    Lion: rules::Lion;
-    /// The shares of the average that a step sees and keeps, in [0, 1) (default: 0.9 and 0.99).
-    betas: [f64; 2] = [0.9, 0.99],
-    /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0).
-    weight_decay: f64 = 0.0,
-    /// Decay only where the update moves the parameter towards 0 as well (default: false).
-    cautious_weight_decay: bool = false,
-}
-
-config! {
-    /// AdEMAMix (Pagliardini et al., 2024), which torch lacks, with its authors' option names; the formula is in
-    /// [`rules::AdEMAMix`].
-    ///
-    /// ```
-    /// use tch::{Device, Kind, nn};
-    /// use torchpace::tch::AdEMAMix;
-    ///
-    /// let store = nn::VarStore::new(Device::Cpu);
-    /// let weight = store.root().ones("weight", &[2]);
-    /// let mut optimizer = AdEMAMix { alpha_warmup: Some(100.0), ..AdEMAMix::default() }.build(&store, 0.1)?;
-    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
-    /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-5);
-    /// # Ok::<(), torchpace::tch::Error>(())
-    /// ```
-    AdEMAMix: rules::AdEMAMix;
-    /// The shares that a step keeps of the fast average of gradients, of that of squares and of the slow one of
-    /// gradients, in [0, 1) (default: 0.9, 0.999 and 0.9999).
-    betas: [f64; 3] = [0.9, 0.999, 0.9999],
-    /// The weight of the slow average beside the fast one, at least 0 (default: 2).
-    alpha: f64 = 2.0,
-    /// The steps over which `betas[2]` rises from `betas[0]` (default: none).
-    beta3_warmup: Option<f64> = None,
-    /// The steps over which `alpha` rises from 0 (default: none).
-    alpha_warmup: Option<f64> = None,
-    /// At least 0, gradient units (default: 1e-8).
-    eps: f64 = 1e-8,
-    /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0).
-    weight_decay: f64 = 0.0,
-    /// Decay only where the update moves the parameter towards 0 as well (default: false).
-    cautious_weight_decay: bool = false,
 }
 
 config! {

@@ -40,7 +40,9 @@ mod threads;
 mod version;
 
 pub use crate::batch::Nonfinite;
-pub use config::{AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd};
+pub use config::{
+    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Lamb, Lars, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd,
+};
 pub use error::Error;
 pub use group::{Config, Group};
 pub use optimizer::Optimizer;

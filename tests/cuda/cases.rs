@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use torchpace::cuda::source::{self, Counts, Kernel, Variant};
+use torchpace::cuda::sums;
 use torchpace::error::Error;
 use torchpace::rule::{Options, Rule};
 use torchpace::rules::{self, Visitor};
@@ -90,6 +91,7 @@ pub fn cases() -> Vec<Case> {
             &[("weight_decay", 0.1), ("decoupled_weight_decay", 1.0), ("cautious_weight_decay", 1.0)],
         ),
         case("adam", "low_betas", &[("betas", 0.3)]),
+        case("adam", "cautious_update", &[("betas", 0.3), ("weight_decay", 0.1), ("cautious", 1.0)]),
         case("adadelta", "plain", &[]),
         case("adadelta", "decay", &[("weight_decay", 0.1)]),
         case("adamax", "plain", &[]),
@@ -101,7 +103,18 @@ pub fn cases() -> Vec<Case> {
         case("ademamix", "plain", &[]),
         case("ademamix", "low_betas_decay", &[("betas", 0.2), ("weight_decay", 0.1), ("cautious_weight_decay", 1.0)]),
         case("ademamix", "warmups", &[("beta3_warmup", 5.0), ("alpha_warmup", 3.0)]),
+        case("ademamix", "cautious_update", &[("cautious", 1.0)]),
+        case("lamb", "plain", &[("bias_correction", 1.0)]),
+        case("lamb", "decay_clip", &[("weight_decay", 0.1), ("trust_clip", 1.0)]),
+        case("lars", "plain", &[("trust_coefficient", 0.02)]),
+        case(
+            "lars",
+            "nesterov_decay",
+            &[("trust_coefficient", 0.02), ("momentum", 0.9), ("nesterov", 1.0), ("weight_decay", 0.1)],
+        ),
+        case("lars", "without_trust", &[("momentum", 0.9), ("weight_decay", 0.1)]),
         case("lion", "plain", &[]),
+        case("lion", "cautious_update", &[("weight_decay", 0.1), ("cautious", 1.0)]),
         case("lion", "low_betas_decay", &[("betas", 0.3), ("weight_decay", 0.1)]),
         case("nadam", "plain", &[]),
         case("nadam", "decay", &[("weight_decay", 0.1)]),
@@ -169,6 +182,21 @@ impl Visitor for Step {
     }
 }
 
+struct Sums(Table, Types, Variant);
+
+impl Visitor for Sums {
+    type Output = Option<[Kernel; 2]>;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
+        let Self(options, types, variant) = self;
+        let rule = R::read(&options).unwrap();
+        let (live, on_device) = (rule.live(), variant.on_device);
+        let wide = types.is_wide(live.contains(&true));
+        let sums = || sums::sums(&rule, &types.dtypes(live), variant).unwrap();
+        rule.needs_sums().then(|| [sums(), sums::complete(&rule, on_device, wide)])
+    }
+}
+
 struct Begin(Table, Counts, bool);
 
 impl Visitor for Begin {
@@ -187,8 +215,15 @@ impl Case {
         rules::visit(self.rule, IsWide(self.options.clone(), types)).unwrap()
     }
 
+    /// The kernels of its sums, if it needs any, with settings that come of the device or the host.
+    pub fn sums(&self, types: Types, variant: Variant) -> Option<[Kernel; 2]> {
+        rules::visit(self.rule, Sums(self.options.clone(), types, variant)).unwrap()
+    }
+
+    /// The step, with settings of the device where sums complete them.
     pub fn step(&self, types: Types, variant: Variant) -> Kernel {
-        rules::visit(self.rule, Step(self.options.clone(), types, variant)).unwrap()
+        let on_device = variant.on_device || self.sums(types, variant).is_some();
+        rules::visit(self.rule, Step(self.options.clone(), types, Variant { on_device, ..variant })).unwrap()
     }
 
     pub fn begin(&self, counts: Counts, wide: bool) -> Kernel {

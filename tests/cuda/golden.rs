@@ -36,6 +36,19 @@ fn chosen() -> BTreeMap<String, Kernel> {
         let kernel = case("adam", "plain").step(types, Variant::default());
         all.insert(format!("adam_plain_{}", types.name), kernel);
     }
+    for (case, types, variant) in [
+        (case("lamb", "plain"), types("f32"), Variant::default()),
+        (case("lamb", "decay_clip"), types("bf16"), Variant { unscale: true, clip_value: true, ..Variant::default() }),
+        (
+            case("adam", "cautious_update"),
+            types("f32"),
+            Variant { strided: true, on_device: true, ..Variant::default() },
+        ),
+    ] {
+        for (kernel, kind) in case.sums(types, variant).unwrap().into_iter().zip(["sums", "complete"]) {
+            all.insert(format!("{}_{}_{kind}_{}", case.rule, case.name, types.name), kernel);
+        }
+    }
     let momentum = case("sgd", "momentum");
     let some = Variant::default();
     all.insert("variant_unscale".into(), momentum.step(types("bf16"), Variant { unscale: true, ..some }));

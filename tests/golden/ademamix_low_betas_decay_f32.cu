@@ -76,14 +76,14 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
     const T t1 = fmaf(t0, -set.beta1, grad);
     const T t2 = grad - exp_avg_slow;
     const T t3 = fmaf(t2, set.beta3_rest, exp_avg_slow);
-    const T t4 = set.beta2_rest * grad;
-    const T t5 = set.beta2 * exp_avg_sq;
-    const T t6 = fmaf(t4, grad, t5);
-    const T t7 = set.alpha * t3;
-    const T t8 = fmaf(set.unbias_fast, t1, t7);
-    const T t9 = sqrtf(t6);
+    const T t4 = set.alpha * t3;
+    const T t5 = fmaf(set.unbias_fast, t1, t4);
+    const T t6 = set.beta2_rest * grad;
+    const T t7 = set.beta2 * exp_avg_sq;
+    const T t8 = fmaf(t6, grad, t7);
+    const T t9 = sqrtf(t8);
     const T t10 = fmaf(t9, set.unbias, set.eps);
-    const T t11 = t8 / t10;
+    const T t11 = t5 / t10;
     const T t12 = param * set.decay;
     const T t13 = -(T)1.0;
     const T t14 = param < (T)0.0 ? t13 : (T)0.0;
@@ -94,7 +94,7 @@ __device__ __forceinline__ void update(const Setting &set, T factor, T &param, T
     param = t18;
     exp_avg_fast = t1;
     exp_avg_slow = t3;
-    exp_avg_sq = t6;
+    exp_avg_sq = t8;
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) torchpace_ademamix_step(
