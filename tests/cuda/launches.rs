@@ -15,7 +15,7 @@ use torchpace::tensor::{Device, Dtype, Walk};
 
 use crate::cases::{Case, TYPES, cases};
 use crate::device::{Event, HostDevice, PROCESSORS, RESIDENT, failure, gpu};
-use crate::steps::{LR, Memory, PLAIN, Setup, Task, roundings_apart, tasks};
+use crate::steps::{LR, Memory, PLAIN, Setup, Task, roundings_apart, roundings_of, tasks};
 
 const GPU: Device = Device::Cuda(0);
 const STREAM: Stream = Stream(7);
@@ -134,8 +134,8 @@ impl Visitor for Compare<'_> {
                 // Scalars are where the learning rate is.
                 let on_device = mode == 1 || mode == 2 && R::HAS_SCALARS;
                 on_gpu.step(&gpu, &setup, &on_gpu_groups, &mut found, (&call, on_device)).unwrap();
-                // Sums are of another order, and what comes of them is the next step's.
-                let most = if rule.needs_sums() { 4.0 } else { 0.0 };
+                // What comes of sums is the next step's.
+                let most = 2.0 * roundings_of(&rule, setup.types.param);
                 let what = format!("{} {}, mode {mode}, step {step}", case.rule, case.name);
                 assert_close([&found, &expected, &before], &setup, &what, most);
                 if !R::COUNTED {
