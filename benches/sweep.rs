@@ -30,8 +30,8 @@ impl Options for Usual {
         })
     }
 
-    fn optional(&self, _name: &'static str) -> Result<Option<f64>, Error> {
-        Ok(None)
+    fn optional(&self, name: &'static str) -> Result<Option<f64>, Error> {
+        Ok(Some(1e-3).filter(|_| name == "trust_coefficient"))
     }
 
     fn numbers(&self, name: &'static str, into: &mut [f64]) -> Result<(), Error> {

@@ -7,6 +7,8 @@ mod files;
 mod inputs;
 #[path = "tch/scalars.rs"]
 mod scalars;
+#[path = "tch/sums.rs"]
+mod sums;
 
 use std::path::Path;
 use std::process::Command;
@@ -15,8 +17,8 @@ use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
 use torchpace::tch::{
-    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Error, Group, Lion, NAdam, Nonfinite, Optimizer, Outcome,
-    RAdam, RmsProp, Rprop, Sgd,
+    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Error, Group, Lamb, Lars, Lion, NAdam, Nonfinite,
+    Optimizer, Outcome, RAdam, RmsProp, Rprop, Sgd,
 };
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
@@ -125,15 +127,27 @@ fn by_hand<const S: usize>(
     begin: [f64; S],
     formula: impl Fn(f64, f64, &mut [f64; S], i32) -> f64,
 ) {
+    by_hand_whole(build, begin, |params, grads, kept, step| {
+        for ((param, grad), kept) in params.iter_mut().zip(grads).zip(kept) {
+            *param = formula(*param, *grad, kept, step);
+        }
+    });
+}
+
+/// The same beside a formula that steps on all elements of the parameter.
+fn by_hand_whole<const S: usize>(
+    build: impl Fn(&VarStore) -> Result<Optimizer, Error>,
+    begin: [f64; S],
+    formula: impl Fn(&mut [f64], &[f64], &mut [[f64; S]], i32),
+) {
     let store = store(Kind::Double);
     let mut optimizer = build(&store).unwrap();
     let params = variables(&store);
     let (mut expected, mut kept) = (values(&params[0]), vec![begin; 1200]);
     for step in 0..10 {
         let pull = values(&numbers(step, SHAPES[0], Kind::Double));
-        for ((param, kept), pull) in expected.iter_mut().zip(&mut kept).zip(pull) {
-            *param = formula(*param, pull + *param, kept, step as i32 + 1);
-        }
+        let grads: Vec<_> = expected.iter().zip(pull).map(|(param, pull)| pull + param).collect();
+        formula(&mut expected, &grads, &mut kept, step as i32 + 1);
         optimizer.backward_step(&loss(&params, step)).unwrap();
     }
     let far = values(&params[0]).iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -973,6 +987,28 @@ fn python_and_rust_take_turns() {
                 let options = Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() };
                 Lion { cautious_weight_decay: true, ..options }.build(s, 0.01)
             }),
+        ),
+        (
+            "LAMB",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "trust_clip": true}"#,
+            Box::new(|s| {
+                Lamb { betas: [0.8, 0.9], weight_decay: 0.1, trust_clip: true, ..Lamb::default() }.build(s, 0.01)
+            }),
+        ),
+        (
+            "LARS",
+            r#"{"lr": 2.0, "momentum": 0.8, "weight_decay": 0.1}"#,
+            Box::new(|s| Lars { momentum: 0.8, weight_decay: 0.1, ..Lars::default() }.build(s, 2.0)),
+        ),
+        (
+            "LARS",
+            r#"{"lr": 0.01, "momentum": 0.8, "trust_coefficient": null}"#,
+            Box::new(|s| Lars { momentum: 0.8, trust_coefficient: None, ..Lars::default() }.build(s, 0.01)),
+        ),
+        (
+            "AdamW",
+            r#"{"lr": 0.01, "cautious": true}"#,
+            Box::new(|s| AdamW { cautious: true, ..AdamW::default() }.build(s, 0.01)),
         ),
         (
             "AdEMAMix",

@@ -6,6 +6,7 @@ mod lanes;
 mod nested;
 mod norm;
 mod pack;
+mod piece;
 mod pool;
 #[cfg(target_arch = "x86_64")]
 mod registers;

@@ -9,7 +9,7 @@ use super::isa::{Isa, Kernel, Registers};
 use super::lanes::load;
 use super::nested::{LANES, Nested, elements, memory_of};
 use super::pack::Vector;
-use super::run::{lit, run_of};
+use super::piece::{lit, run_of};
 use super::sweep::{Run, Treatment, summands};
 use super::threads::{Threads, in_pieces};
 use crate::batch::{Setting, Step, Task};

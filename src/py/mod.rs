@@ -6,6 +6,7 @@ mod describe;
 mod end;
 mod error;
 mod function;
+mod functional;
 mod grads;
 mod list;
 mod lr_scheduler;
@@ -25,6 +26,8 @@ use pyo3::prelude::*;
 mod native {
     #[pymodule_export]
     use super::arguments::number;
+    #[pymodule_export]
+    use super::functional::step_on_lists;
     #[pymodule_export]
     use super::grads::clear_grads;
     #[pymodule_export]

@@ -4,8 +4,8 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Constant, Schedule};
 use torchpace::tch::{
-    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Config, Error, Group, Lion, NAdam, Nonfinite, Optimizer,
-    Outcome, RAdam, RmsProp, Rprop, Sgd,
+    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Config, Error, Group, Lamb, Lars, Lion, NAdam, Nonfinite,
+    Optimizer, Outcome, RAdam, RmsProp, Rprop, Sgd,
 };
 
 use super::{cosine, leaf, named, values};
@@ -36,6 +36,8 @@ fn types_are_what_users_expect() {
     options::<RAdam>();
     options::<Rprop>();
     options::<AdEMAMix>();
+    options::<Lamb>();
+    options::<Lars>();
     options::<Lion>();
     options::<NAdam>();
     options::<Asgd>();
@@ -202,6 +204,10 @@ fn options_out_of_their_ranges_and_of_no_name() {
     set_all(Rprop::build_groups, Rprop { max_grad_norm, ..Rprop::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "weight_decay", "max_grad_norm"];
     set_all(Lion::build_groups, Lion { max_grad_norm, ..Lion::default() }, &names);
+    let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "max_grad_norm"];
+    set_all(Lamb::build_groups, Lamb { max_grad_norm, ..Lamb::default() }, &names);
+    let names = ["lr", "momentum", "dampening", "weight_decay", "trust_coefficient", "eps", "max_grad_norm"];
+    set_all(Lars::build_groups, Lars { max_grad_norm, ..Lars::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "betas[2]", "alpha", "eps", "weight_decay", "max_grad_norm"];
     set_all(AdEMAMix::build_groups, AdEMAMix { max_grad_norm, ..AdEMAMix::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "momentum_decay", "max_grad_norm"];

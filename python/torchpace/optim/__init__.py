@@ -17,7 +17,7 @@ from torch.optim import (
 )
 
 from torchpace.optim import checkpoint as checkpoint
-from torchpace.optim import lr_scheduler, swa_utils
+from torchpace.optim import functional, lr_scheduler, swa_utils
 from torchpace.optim.adadelta import Adadelta
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
@@ -54,6 +54,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "SparseAdam",
+    "functional",
     "lr_scheduler",
     "swa_utils",
     "swap_in_optimizer_params_and_state",

@@ -67,8 +67,8 @@ class AdEMAMix(Fused, _torch_ademamix.AdEMAMix):
         cautious_weight_decay: decay only where the update moves the parameter towards 0 as well, or not at all (Chen et
             al., Cautious weight decay, 2025), which spares what the loss pulls the other way (default: False).
         cautious: move only where the averages together and the gradient have one sign, by as much more as that is rarer
-            in the parameter, up to 1,000 times (Liang et al., Cautious optimizers, 2024). It takes a second pass over the
-            tensors and needs the fused step, which a DTensor does not have then (default: False).
+            in the parameter, up to 1,000 times (Liang et al., Cautious optimizers, 2024). It takes a second pass over
+            the tensors and needs the fused step, which a DTensor does not have then (default: False).
 
     Raises:
         ValueError: an option is out of its range, or the betas are not three.

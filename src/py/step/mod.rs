@@ -14,6 +14,7 @@ use super::call::{Call, Scaling};
 use super::end::{Path, Stop};
 use super::plan::Known;
 use super::plan::drive::Drive;
+use super::plan::members::Member;
 use super::plan::parts::Role;
 use crate::batch::Clip;
 use crate::rule::Rule;
@@ -72,6 +73,10 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
     let clip = clip(known)?;
     if known.left.is_any() && (known.spots.is_empty() || clip.wants_norm() || call.scaling.is_any()) {
         return Err(Stop::Torch(why_left(known, call)?));
+    }
+    if !known.owned.spread.is_empty() && needs_sums(known) {
+        let reason = "a parameter is spread over processes, and its update needs sums over all of it";
+        return Err(Stop::Torch(reason.to_owned()));
     }
     if clip.wants_norm() && call.norm.get().is_none() && !known.owned.spread.is_empty() {
         return Ok(Some(Path::NormWanted));
@@ -148,6 +153,13 @@ fn clip<R, const C: usize, const S: usize>(known: &Known<R, C, S>) -> Result<Cli
         clip.get_or_insert(group.clip).check(group.clip, &format!("param_groups[{}]", member.group))?;
     }
     Ok(clip.unwrap_or(Clip::OFF))
+}
+
+/// Whether the update of any parameter that takes part depends on sums over that.
+fn needs_sums<R: Rule<C, S>, const C: usize, const S: usize>(known: &Known<R, C, S>) -> bool {
+    let group_of = |member: &Member| known.groups[member.group as usize].as_ref();
+    R::HAS_SUMS
+        && known.members.iter().any(|member| group_of(member).is_some_and(|group| group.group.rule.needs_sums()))
 }
 
 /// Finds the device of each parameter; false if Python code ran, since one was new.
