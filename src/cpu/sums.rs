@@ -13,7 +13,6 @@ use super::piece::{lit, run_of};
 use super::sweep::{Run, Treatment, summands};
 use super::threads::{Threads, in_pieces};
 use crate::batch::{Setting, Step, Task};
-use crate::number::Number;
 use crate::rule::{Rule, SUMS};
 use crate::tensor::{Dtype, Path};
 
@@ -160,22 +159,45 @@ impl<E: Element, R: Rule<C, S>, const C: usize, const S: usize> Kernel for Dense
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
         let Self { rule, coeffs, treatment, run, lanes } = self;
-        for at in (0..run.len).step_by(LANES) {
-            let count = LANES.min(run.len - at);
-            // Each element in a lane of its own, which `load_vector` does not promise for all types.
-            // SAFETY: the caller's promise.
-            let (param, grad, slots) = unsafe {
-                let mut slots = [<<E::Compute as Float>::In16<G> as Number>::lit(0.0); S];
-                for (slot, from) in slots.iter_mut().zip(run.slots) {
-                    if let Some(from) = from {
-                        *slot = Vector::from_lanes(load(from.add(at), count));
-                    }
-                }
-                let [param, grad] = [run.param, run.grad].map(|from| Vector::from_lanes(load(from.add(at), count)));
-                (param, grad, slots)
-            };
-            sum_up(lanes, summands(rule, coeffs, treatment, param, grad, slots), count);
+        // Not through the reference: each block would wait for the last one's sums to come back from memory.
+        let mut own = *lanes;
+        let mut at = 0;
+        // SAFETY: the caller's promise; `at + count <= len` for each block.
+        unsafe {
+            while run.len - at >= LANES {
+                let (param, grad, slots) = block::<E, <E::Compute as Float>::In16<G>, S>(&run, at, LANES);
+                sum_up(&mut own, summands(rule, coeffs, treatment, param, grad, slots), LANES);
+                at += LANES;
+            }
+            if at < run.len {
+                let (param, grad, slots) = block::<E, <E::Compute as Float>::In16<G>, S>(&run, at, run.len - at);
+                sum_up(&mut own, summands(rule, coeffs, treatment, param, grad, slots), run.len - at);
+            }
         }
+        *lanes = own;
+    }
+}
+
+/// The `count` elements from `at`, each in a lane of its own, which `load_vector` does not promise for all types.
+///
+/// # Safety
+///
+/// They must be there.
+#[inline(always)]
+unsafe fn block<E: Element, V: Vector<E::Compute, LANES>, const S: usize>(
+    run: &Run<E, S>,
+    at: usize,
+    count: usize,
+) -> (V, V, [V; S]) {
+    let mut slots = [V::lit(0.0); S];
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (slot, from) in slots.iter_mut().zip(run.slots) {
+            if let Some(from) = from {
+                *slot = V::from_lanes(load(from.add(at), count));
+            }
+        }
+        (V::from_lanes(load(run.param.add(at), count)), V::from_lanes(load(run.grad.add(at), count)), slots)
     }
 }
 
