@@ -153,6 +153,64 @@ def test_dtensor_parameters(name, options, kind):
 
 
 @pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("clips", [{}, {"max_grad_norm": 1.0}], ids=str)
+@pytest.mark.parametrize("name", ["LAMB", "LARS"])
+def test_dtensor_parameters_where_sums_are_needed(name, clips):
+    """Of all processes, which torch knows; a parameter that is not spread goes the same way."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (1,))
+
+    def flow(place):
+        torch.manual_seed(0)
+        params = [torch.nn.Parameter(place(torch.randn(4, 3))), torch.nn.Parameter(torch.randn(3))]
+        optimizer = getattr(optim, name)(params, lr=0.1, **clips)
+        for _ in range(3):
+            params[0].grad, params[1].grad = place(torch.randn(4, 3)), torch.randn(3)
+            optimizer.step()
+        return optimizer.last_path, [getattr(param, "_local_tensor", param).detach() for param in params]
+
+    path, moved = flow(lambda value: distribute_tensor(value, mesh, [Shard(0)]))
+    assert path == "torch: a parameter is spread over processes, and its update needs sums over all of it"
+    path, expected = flow(lambda value: value)
+    assert path == "fused"
+    torch.testing.assert_close(moved, expected)
+
+
+@pytest.mark.usefixtures("process_group")
+def test_dtensor_parameters_of_cautious_updates_and_without_a_quotient():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (1,))
+
+    def leaf(requires_grad):
+        return distribute_tensor(torch.ones(4, 3, requires_grad=requires_grad), mesh, [Shard(0)])
+
+    for name in ("Adam", "AdamW", "Lion", "AdEMAMix"):
+        param = torch.nn.Parameter(leaf(True))
+        optimizer = getattr(optim, name)([param], cautious=True)
+        param.grad = leaf(False)
+        with pytest.raises(RuntimeError, match=r"^cautious=True needs the fused step.*a parameter is spread"):
+            optimizer.step()
+        assert torch.equal(param.full_tensor(), torch.ones(4, 3))
+        assert not optimizer.state[param]
+
+    sums, none = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(leaf(True))
+    optimizer = optim.LARS([{"params": [none], "trust_coefficient": None, "lr": 0.5}], momentum=0.9)
+    none.grad = leaf(False)
+    optimizer.step()
+    assert optimizer.last_path == "fused"
+    assert torch.equal(none.full_tensor(), torch.full((4, 3), 0.5))
+    optimizer.add_param_group({"params": [sums], "lr": 500.0, "eps": 0.0})
+    none.grad, sums.grad = leaf(False), torch.ones(3)
+    optimizer.step()
+    assert optimizer.last_path.startswith("torch: a parameter is spread")
+    assert sums.tolist() == pytest.approx([0.5] * 3)
+
+
+@pytest.mark.usefixtures("process_group")
 @each_case
 def test_fully_sharded_module(name, options):
     from torch.distributed.device_mesh import init_device_mesh

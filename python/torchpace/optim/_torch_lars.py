@@ -62,7 +62,7 @@ class LARS(Optimizer):
         """Take over a state; of other packages' checkpoints, too, which have other options."""
         super().__setstate__(state)
         for group in self.param_groups:
-            for name in ("nesterov", "trust_coefficient", "foreach", "maximize", "differentiable"):
+            for name in ("nesterov", "trust_coefficient", "eps", "foreach", "maximize", "differentiable"):
                 group.setdefault(name, self.defaults[name])
 
     def _init_group(
@@ -124,7 +124,8 @@ def _update(param: Tensor, grad: Tensor, buffer: Tensor | None, group: dict[str,
     if weight_decay != 0:
         grad = grad + param * weight_decay
     if quotient is not None:
-        grad = grad * quotient
+        # A 0-dim gradient would become as wide as the quotient.
+        grad = (grad * quotient).to(grad.dtype)
     if momentum != 0:
         if buffer is None:
             buffer = grad.detach().clone()
