@@ -267,9 +267,9 @@ class Fused(ByTorch):
         left: Sequence[tuple[int, int]] | None = None,
         norm: float | None = None,
     ) -> tuple[str, float | Tensor | None, list[tuple[int, int]]]:
-        """The step in Rust, but for the parameters `left`; `norm` is the gradients', if it is known.
+        """The step in Rust without the parameters `left`; `norm` is that of the gradients, if it is known.
 
-        Which way it went; the norm, or as a tensor with what says whether the step was left out; those to leave to torch.
+        Which way it went; the norm, or as a tensor with what says whether the step was left out; those left to torch.
         """
         if self._plan is None:
             self._plan = _native.Plan(self._rule)

@@ -33,7 +33,54 @@ def muon_groups(
     exclude: Callable[[str, Tensor], bool] | Names | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """TODO"""
+    """Put a model's parameters into groups for :class:`Muon`: its hidden matrices, and all else under AdamW's rule.
+
+    Under AdamW's rule are the weights of ``Embedding`` and ``EmbeddingBag``; the head, which is the ``Linear`` that is
+    tied to an embedding or else the last one by the order of ``model.modules()``; norms; and what is a vector: biases, and
+    whatever has a single row or column once flattened. All other parameters are Muon's: convolutions flattened to
+    (o, i * h * w), and weights of several matrices (the gates of an ``LSTM``, ``in_proj_weight`` of attention) as one.
+    A parameter that is there twice is in one group, once. Frozen ones are there too: without a gradient no step touches
+    them, and they can be thawed later.
+
+    Embeddings that are plain parameters (of positions, say) look like matrices, and a head that is a convolution like
+    any other: they have to be named.
+
+    Args:
+        model: the model; or its named parameters, where nothing tells embeddings, norms and head, so that `head` or
+            `exclude` has to be given.
+        lr: Muon's learning rate (default: 1e-3).
+        weight_decay: Muon's decay (default: 0.1).
+        adamw: options of AdamW's group: ``lr``, ``betas``, ``eps``, ``weight_decay`` and so on; what is missing is as
+            :class:`AdamW` has it (default: None).
+        head: names of modules or parameters that are the head, in place of the one that would be found; ``()`` for none
+            (default: None).
+        exclude: more that is AdamW's: names of modules or parameters, or a function of a parameter's name and the
+            parameter (default: None).
+        options: of Muon's group, as :class:`Muon` has them (default: none).
+
+    Returns:
+        The groups, Muon's first, with names; those without parameters are left out. The constructor takes them as they
+        are, and `add_param_group` each of them.
+
+    Raises:
+        TypeError: `adamw` or `options` has what is no option; `model` has no parameters with names.
+        ValueError: a name is that of no parameter or module; `model` is no module, and neither `head` nor `exclude`
+            given.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from torchpace import optim
+        >>> model = nn.Sequential(nn.Embedding(50, 16), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 50))
+        >>> groups = optim.muon_groups(model, lr=0.02, adamw={"lr": 3e-4}, momentum=0.9)
+        >>> [[name for name, _ in group["params"]] for group in groups]
+        [['1.weight'], ['0.weight', '1.bias', '3.weight', '3.bias']]
+        >>> optimizer = optim.Muon(groups)
+        >>> model(torch.arange(8)).square().mean().backward()
+        >>> optimizer.step()
+        >>> [group["lr"] for group in optimizer.param_groups]
+        [0.02, 0.0003]
+    """
     _check_options(Muon, options, "options")
     by_adamw = dict(adamw or {})
     _check_options(AdamW, by_adamw, "adamw")

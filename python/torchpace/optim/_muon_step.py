@@ -315,4 +315,4 @@ def _meets_itself(tensor: Tensor) -> bool:
     places = torch.zeros(1, dtype=torch.int64)
     for stride, size in zip(tensor.stride(), tensor.shape, strict=True):
         places = (places[:, None] + torch.arange(size) * stride).flatten()
-    return places.unique().numel() < places.numel()
+    return len(set(places.tolist())) < places.numel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
@@ -29,8 +30,9 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _ASPECT = 2
 """How many times as wide as high a matrix has to be for the Gram form to be the faster one."""
 
-_STRIDE = 2
-"""The steps of the Gram form between two looks at the matrix itself: after more, errors of small singular values grow."""
+_STRIDE = {torch.float32: 2, torch.bfloat16: 3}
+"""The steps of the Gram form between two looks at the matrix itself, as errors of small singular values grow: after so
+many they are about those of the plain form, and far below what the rounding to bfloat16 makes."""
 
 
 def triples(place: str, group: Mapping[str, Any]) -> tuple[tuple[Triple, ...], bool]:
@@ -110,16 +112,30 @@ def orthogonalized(
     x = (lying[0].unsqueeze(0) if len(lying) == 1 else torch.stack(lying)).to(dtype)
     norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
     x = x / (norm * 1.02 + 1e-6 if express else norm.clamp(min=eps))
-    # Measured on CPUs; in bfloat16 the Gram form would lose all.
-    if dtype == torch.float32 and x.device.type == "cpu" and x.shape[2] > _ASPECT * x.shape[1]:
-        for at in range(0, len(steps), _STRIDE):
-            x = _by_gram(x, steps[at : at + _STRIDE])
+    if x.shape[2] > _ASPECT * x.shape[1] and _gram_pays(dtype, x.device):
+        x, stride = x.float(), _STRIDE[dtype]
+        for at in range(0, len(steps), stride):
+            x = _by_gram(x, steps[at : at + stride])
+        x = x.to(dtype)
     else:
         for a, b, c in steps:
             gram = torch.bmm(x, x.mT)
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     upright = [one.mT if before.shape[0] > before.shape[1] else one for one, before in zip(x, flat, strict=True)]
     return [one.reshape(matrix.shape) for one, matrix in zip(upright, matrices, strict=True)]
+
+
+def _gram_pays(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the Gram form, whose products are in float32 as those in bfloat16 would lose all, is the faster one."""
+    return device.type == "cpu" and (dtype == torch.float32 or _bfloat16_is_slow())
+
+
+@cache
+def _bfloat16_is_slow() -> bool:
+    """Whether products in bfloat16 take longer than in float32, as on Intel's and AMD's processors without AMX."""
+    has_tiles: Any = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    known = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return known and has_tiles is not None and not has_tiles()
 
 
 def _by_gram(x: Tensor, steps: Sequence[Triple]) -> Tensor:
