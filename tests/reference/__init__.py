@@ -11,6 +11,7 @@ from reference.adamax import adamax
 from reference.ademamix import ademamix
 from reference.asgd import asgd
 from reference.lion import lion
+from reference.muon import muon
 from reference.nadam import nadam
 from reference.radam import radam
 from reference.rmsprop import rmsprop
@@ -25,6 +26,7 @@ __all__ = [
     "ademamix",
     "asgd",
     "lion",
+    "muon",
     "nadam",
     "radam",
     "rmsprop",
