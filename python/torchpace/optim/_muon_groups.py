@@ -36,9 +36,10 @@ def muon_groups(
     """Put a model's parameters into groups for :class:`Muon`: its hidden matrices, and all else under AdamW's rule.
 
     Under AdamW's rule are the weights of ``Embedding`` and ``EmbeddingBag``; the head, which is the ``Linear`` that is
-    tied to an embedding or else the last one by the order of ``model.modules()``; norms; and what is a vector: biases, and
-    whatever has a single row or column once flattened. All other parameters are Muon's: convolutions flattened to
-    (o, i * h * w), and weights of several matrices (the gates of an ``LSTM``, ``in_proj_weight`` of attention) as one.
+    tied to an embedding or else the last one by the order of ``model.modules()``; norms; and what is a vector, as
+    biases and whatever has a single row or column once flattened. All other parameters are Muon's: convolutions
+    flattened to (o, i * h * w), and weights of several matrices (the gates of an ``LSTM``, ``in_proj_weight`` of
+    attention) as one.
     A parameter that is there twice is in one group, once. Frozen ones are there too: without a gradient no step touches
     them, and they can be thawed later.
 

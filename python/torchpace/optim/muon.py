@@ -58,19 +58,20 @@ class Muon(Fused, _OfAnyShape):
     model. One optimizer so does for all of it, with one scheduler, one clipping and one `state_dict`.
 
     It is for hidden layers that are trained from scratch. By its author's account it made the fastest training of a
-    language model of 124 million parameters 1.35 times as fast; in Moonshot's scaling experiments it needed 52 % of the
-    arithmetic that AdamW did. Its state is half of AdamW's. The step is long, though: a square matrix of n rows takes 30
-    n^3 operations, as many as 5 n tokens take to go through it forward and back.
+    language model of 124 million parameters 1.35 times as fast; in Moonshot's scaling experiments it needed 52 % of
+    the arithmetic that AdamW did. Its state is half of AdamW's. The step is long, though: a square matrix of n rows
+    takes 30 n^3 operations, as many as 5 n tokens take to go through it forward and back.
 
-    Parameters of one shape, or of its transpose, go through the products together. On a CPU (two cores, without AMX)
-    torch's step took 1.4 times as long for 24 matrices of 128 x 128, 3 times for 64 x 64, 1.7 times for a transformer of
-    width 128, and as long for one of 1024 x 1024; 1.8 times with ``ns_dtype=torch.float32``, since on such a CPU products
-    in bfloat16 are the slower ones.
+    Parameters of one shape, or of its transpose, go through the products together. On a CPU without AMX, on one
+    thread, torch's step took 1.4 times as long for 24 matrices of 128 x 128, 3 times for 64 x 64, 1.7 times for a
+    transformer of width 128, and as long for one of 1024 x 1024. With ``ns_dtype=torch.float32`` it was 1.8 times
+    there, since on such a CPU products in bfloat16 are the slower ones.
 
     Args:
-        params: parameters, named parameters or groups (dicts) of them, of two or more dimensions, or :func:`muon_groups`
-            of a model. A group with ``"use_muon": False`` may have parameters of any shape, and has AdamW's options:
-            ``lr``, ``betas``, ``eps``, ``weight_decay`` and so on, with AdamW's defaults and none of Muon's.
+        params: parameters, named parameters or groups (dicts) of them, of two or more dimensions, or what
+            :func:`muon_groups` returns. A group with ``"use_muon": False`` may have parameters of any shape, and has
+            AdamW's options (``lr``, ``betas``, ``eps``, ``weight_decay`` and so on, with AdamW's defaults) and none of
+            Muon's. Clipping, `maximize` and `cautious_weight_decay` hold for it, too.
         lr: learning rate :math:`\gamma \ge 0`, parameter units: about the length of a step in each singular direction,
             but for :math:`s`; a float or a one-element tensor (default: 1e-3).
         weight_decay: :math:`\lambda \ge 0`, the share of a parameter lost each step at ``lr = 1`` (default: 0.1).
@@ -108,9 +109,9 @@ class Muon(Fused, _OfAnyShape):
     Differs from torch:
         - torch refuses parameters of more than two dimensions, and has no AdamW beside Muon. Where nothing is asked for
           that torch lacks, `state_dict` is torch's.
-        - In float32 and float64 the results are torch's to the bit, but for matrices with a side more than twice as long
-          as the other, on a CPU without AMX. There the products are in float32, and but two of three steps are of the
-          smaller :math:`X X^\top` alone, which is faster, and closer to exact arithmetic than torch's bfloat16.
+        - In float32 and float64 results are torch's, as a rule to the bit, unless one side of a matrix is more than
+          twice the other, on a CPU without AMX: there products are in float32, and for two or three iterations at a time
+          of the smaller :math:`X X^\top` alone. That is faster, and closer to exact arithmetic.
         - In bfloat16 and float16 momentum and parameter are computed in float32 and rounded once. Under
           ``nesterov=False`` torch before 2.14 leaves the normalised matrix in a bfloat16 momentum.
 
@@ -316,7 +317,8 @@ class Muon(Fused, _OfAnyShape):
         """The groups under AdamW's rule as an optimizer, which has the same state."""
         part = object.__new__(AdamW)
         groups = [group if _is_adamw(group) else _NONE for group in self.param_groups]
-        part.__dict__.update(self.__dict__, param_groups=groups, defaults={}, _plan=self._plan)
+        defaults = {"differentiable": any(group.get("differentiable") for group in groups)}
+        part.__dict__.update(self.__dict__, param_groups=groups, defaults=defaults, _plan=self._plan)
         return part
 
 
