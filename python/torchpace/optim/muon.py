@@ -110,7 +110,7 @@ class Muon(Fused, _OfAnyShape):
         - torch refuses parameters of more than two dimensions, and has no AdamW beside Muon. Where nothing is asked for
           that torch lacks, `state_dict` is torch's.
         - In float32 and float64 results are torch's, as a rule to the bit, unless one side of a matrix is more than
-          twice the other, on a CPU without AMX: there products are in float32, and for two or three iterations at a time
+          twice the other, on a CPU without AMX: there products are in float32, and for two or three iterations at once
           of the smaller :math:`X X^\top` alone. That is faster, and closer to exact arithmetic.
         - In bfloat16 and float16 momentum and parameter are computed in float32 and rounded once. Under
           ``nesterov=False`` torch before 2.14 leaves the normalised matrix in a bfloat16 momentum.
