@@ -446,7 +446,7 @@ def test_compiled():
     torch.compile(optimizer.step, backend="eager")()
     other.step()
     assert optimizer.last_path == "torch: torch.compile is tracing"
-    torch.testing.assert_close(own(optimizer), own(other), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(own(optimizer), own(other), rtol=1e-3, atol=1e-3)
 
 
 @torchs_deprecations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -169,7 +169,8 @@ class Muon(Fused, _OfAnyShape):
         off = self._off()
         shared = {name: arguments[name] for name in _SHARED if _clip.is_on(name, arguments[name], off[name])}
         params = arguments["params"]
-        if not isinstance(params, Tensor) and hasattr(params, "__iter__"):
+        # Of what torch refuses as a whole nothing is taken.
+        if hasattr(params, "__iter__") and not isinstance(params, (Tensor, Set, Mapping)):
             params = [_by_adamw(group, shared) if _is_adamw(group) else group for group in params]
         super()._construct({**arguments, "params": params, "ns_dtype": ns_dtype, "ns_steps": ns_steps})
 
