@@ -369,6 +369,8 @@ def test_a_late_group():
     optimizer.add_param_group({"params": params[1:], "ns_coefficients": [(2.0, -1.5, 0.5)] * 3})
     assert optimizer.param_groups[1]["ns_steps"] == 3
     assert optimizer.param_groups[1]["ns_dtype"] == "float32"
+    optimizer.add_param_group({"params": leaves([(3, 5)]), "ns_coefficients": "polar_express"})
+    assert optimizer.param_groups[2]["ns_steps"] == 5
     train(optimizer, params)
     assert optimizer.last_path == "fused"
 

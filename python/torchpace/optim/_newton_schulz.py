@@ -59,7 +59,7 @@ def triples(place: str, group: Mapping[str, Any]) -> tuple[tuple[Triple, ...], b
         chosen = given
     else:
         raise TypeError(f"{place}ns_coefficients is of type {type(given).__name__}, expected three numbers")
-    if count(chosen, 0) == 0:
+    if count(chosen, -1) < 0:
         return (_triple(place, chosen),) * steps, False
     listed = tuple(_triple(place, one) for one in chosen)
     if steps != len(listed):
@@ -69,7 +69,9 @@ def triples(place: str, group: Mapping[str, Any]) -> tuple[tuple[Triple, ...], b
 
 def count(coefficients: Any, otherwise: int) -> int:
     """The steps that there are coefficients for, if each has its own."""
-    listed = not isinstance(coefficients, str) and hasattr(coefficients, "__len__") and len(coefficients) > 0
+    if isinstance(coefficients, str):
+        return len(POLAR_EXPRESS) if coefficients == "polar_express" else otherwise
+    listed = hasattr(coefficients, "__len__") and len(coefficients) > 0
     return len(coefficients) if listed and hasattr(coefficients[0], "__len__") else otherwise
 
 
