@@ -62,10 +62,10 @@ class Muon(Fused, _OfAnyShape):
     the arithmetic that AdamW did. Its state is half of AdamW's. The step is long, though: a square matrix of n rows
     takes 30 n^3 operations, as many as 5 n tokens take to go through it forward and back.
 
-    Parameters of one shape, or of its transpose, go through the products together, up to 64 MiB of them. On a CPU without AMX, on one
-    thread, torch's step took 1.4 times as long for 24 matrices of 128 x 128, 3 times for 64 x 64, 1.7 times for a
-    transformer of width 128, and as long for one of 1024 x 1024. With ``ns_dtype=torch.float32`` it was 1.8 times
-    there, since on such a CPU products in bfloat16 are the slower ones.
+    Parameters of one shape, or of its transpose, go through the products together, up to 64 MiB of them. On a CPU
+    without AMX, on one thread, torch's step took 1.4 times as long for 24 matrices of 128 x 128, 3 times for 64 x 64,
+    1.7 times for a transformer of width 128, and as long for one of 1024 x 1024. With ``ns_dtype=torch.float32`` it was
+    1.8 times there, since on such a CPU products in bfloat16 are the slower ones.
 
     Args:
         params: parameters, named parameters or groups (dicts) of them, of two or more dimensions, or what
