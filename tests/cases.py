@@ -65,6 +65,9 @@ OPTIMIZERS = list(REFERENCE)
 IN_TORCH = [name for name in OPTIMIZERS if hasattr(torch.optim, name)]
 """Those that torch has, too."""
 
+ON_MATRICES = ["Muon"]
+"""Those of torch's that are ours, too, and take no vectors: they have tests of their own."""
+
 TAKE_FUSED = [name for name in OPTIMIZERS if "fused" in inspect.signature(torchs(name)).parameters]
 """Those that torch has a fused kernel for."""
 

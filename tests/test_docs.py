@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cases
+from described import check_arguments, check_examples
 from torchpace import optim
 from torchpace.optim import lr_scheduler, swa_utils
 
@@ -22,7 +23,7 @@ def test_the_readmes_examples_run():
         exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", cases.OPTIMIZERS)
+@pytest.mark.parametrize("name", [*cases.OPTIMIZERS, *cases.ON_MATRICES])
 def test_docstring_is_complete_and_its_example_runs(name):
     cls = getattr(optim, name)
     text = inspect.getdoc(cls)
@@ -35,6 +36,11 @@ def test_docstring_is_complete_and_its_example_runs(name):
     results = doctest.testmod(importlib.import_module(cls.__module__))
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_docstring_of_muon_groups_is_complete_and_its_example_runs():
+    check_arguments(optim.muon_groups)
+    check_examples(optim.muon_groups)
 
 
 @pytest.mark.parametrize("name", [*lr_scheduler.__all__, "SWALR"])

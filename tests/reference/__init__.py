@@ -13,6 +13,7 @@ from reference.asgd import asgd
 from reference.lamb import lamb
 from reference.lars import lars
 from reference.lion import lion
+from reference.muon import muon
 from reference.nadam import nadam
 from reference.radam import radam
 from reference.rmsprop import rmsprop
@@ -29,6 +30,7 @@ __all__ = [
     "lamb",
     "lars",
     "lion",
+    "muon",
     "nadam",
     "radam",
     "rmsprop",

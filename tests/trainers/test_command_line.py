@@ -29,11 +29,13 @@ OURS = {
     "LAMB": {"betas": (0.8, 0.9), "trust_clip": True, "bias_correction": False},
     "LARS": {"momentum": 0.8, "trust_coefficient": None, "eps": 0.5},
     "AdEMAMix": {"betas": (0.8, 0.9, 0.99), "alpha": 4.0, "beta3_warmup": 10, "alpha_warmup": 2.5},
+    "Muon": {"ns_coefficients": "polar_express", "ns_dtype": "float32"},
 }
 COMMON = {"lr": 0.25, "max_grad_norm": 0.5, "clip_value": 0.125, "nonfinite_norm": "skip"}
 WRONG = [("no_such_option", 1), ("max_grad_norm", "wide"), ("nonfinite_norm", "stop"), ("clip_value", [1])]
 
 each_optimizer = pytest.mark.parametrize("name", cases.OPTIMIZERS)
+each_class = pytest.mark.parametrize("name", [*cases.OPTIMIZERS, *cases.ON_MATRICES])
 
 
 class Module(lightning.LightningModule):
@@ -81,19 +83,19 @@ def parser():
     return parser
 
 
-@each_optimizer
+@each_class
 def test_jsonargparse_takes_every_option(name):
     options = COMMON | OURS[name]
     path = f"torchpace.optim.{name}"
     found = parser().parse_args([f"--optimizer={path}", *arguments(options, "optimizer")]).optimizer
     assert found.get("dict_kwargs") is None
     cls = getattr(optim, found.class_path.rpartition(".")[2])
-    optimizer = cls([torch.zeros(2, requires_grad=True)], **found.init_args)
+    optimizer = cls([torch.zeros(2, 2, requires_grad=True)], **found.init_args)
     assert {key: optimizer.defaults[key] for key in options} == options
 
 
 @pytest.mark.parametrize(("option", "value"), WRONG)
-@each_optimizer
+@each_class
 def test_jsonargparse_refuses_what_is_wrong(name, option, value):
     with pytest.raises(Exception, match=option):
         parser().parse_args([f"--optimizer=torchpace.optim.{name}", *arguments({option: value}, "optimizer")])

@@ -45,6 +45,9 @@ def right(folder: Path) -> None:
         optim.LARS([{"params": params, "trust_coefficient": None}], 10, 0.9, trust_coefficient=0.01, eps=0),
         optim.NAdam(params, lr=torch.tensor(0.1), momentum_decay=0.01, clip_value=1.0),
         optim.ASGD(params, lambd=1e-3, t0=1000, max_grad_norm=1.0),
+        optim.Muon(params[:1], 0.02, ns_coefficients="polar_express", ns_dtype=torch.float32, max_grad_norm=1.0),
+        optim.Muon(optim.muon_groups(net, lr=0.02, adamw={"lr": 3e-4}, exclude=lambda name, param: param.ndim > 3)),
+        optim.Muon(params[:1], ns_coefficients=[(2.0, -1.5, 0.5)] * 3, ns_dtype="bfloat16", adjust_lr_fn="original"),
         Warm(params, warm=3),
     ]
 
@@ -100,6 +103,9 @@ def wrong(optimizer: optim.AdamW, rate: Schedule) -> None:
     optim.SGD(params, max_grad_norm="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     optim.SGD(params, nonfinite_norm="stop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     optim.Adagrad(params, 0.1, 0, 0, 0, 1e-10, None, True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    optim.Muon(params[:1], ns_coefficients="cubic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    optim.Muon(params[:1], ns_dtype="half")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    optim.muon_groups(net, 0.02)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     optim.SparseAdam(params, max_grad_norm=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     optim.NoSuch(params)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     Warm(params, clip_value=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

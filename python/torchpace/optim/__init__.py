@@ -1,7 +1,8 @@
 """The optimizers of `torch.optim`, with steps fused in Rust.
 
 `from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
-fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS` and `Lion`, which torch lacks, are there, too.
+fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS` and `Lion`, which torch lacks, are there, too, and
+`muon_groups`, which makes groups for `Muon`.
 `torchpace.optim.checkpoint` writes an optimizer's state to a file.
 """
 
@@ -11,13 +12,13 @@ from torch import optim as _torch
 from torch.optim import (
     LBFGS,
     Adafactor,
-    Muon,
     Optimizer,
     SparseAdam,
 )
 
 from torchpace.optim import checkpoint as checkpoint
 from torchpace.optim import functional, lr_scheduler, swa_utils
+from torchpace.optim._muon_groups import muon_groups as muon_groups
 from torchpace.optim.adadelta import Adadelta
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
@@ -28,6 +29,7 @@ from torchpace.optim.asgd import ASGD
 from torchpace.optim.lamb import LAMB as LAMB
 from torchpace.optim.lars import LARS as LARS
 from torchpace.optim.lion import Lion as Lion
+from torchpace.optim.muon import Muon
 from torchpace.optim.nadam import NAdam
 from torchpace.optim.radam import RAdam
 from torchpace.optim.rmsprop import RMSprop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
 import torch
@@ -74,9 +74,9 @@ class Fused(ByTorch):
         _clip.check(on)  # before torch fills the dicts that were given
         super().__init__(**{name: value for name, value in arguments.items() if name not in off and name != "self"})
         _forget(self)
-        self.defaults.update({name: _clip.plain(value) if name in _clip.OFF else True for name, value in on.items()})
+        self.defaults.update({name: True if off[name] is False else _clip.plain(value) for name, value in on.items()})
         for group in self.param_groups:
-            for name in off:
+            for name in self._taken(group):
                 if name in self.defaults:
                     group.setdefault(name, self.defaults[name])
             self._check_group(group)
@@ -261,8 +261,16 @@ class Fused(ByTorch):
         last.update(path=path, left_out=left_out)
 
     def _fused_step(
-        self, grad_scale: Tensor | None, found_inf: Tensor | None, left: Sequence[tuple[int, int]] | None = None
+        self,
+        grad_scale: Tensor | None,
+        found_inf: Tensor | None,
+        left: Sequence[tuple[int, int]] | None = None,
+        norm: float | None = None,
     ) -> tuple[str, float | Tensor | None, list[tuple[int, int]]]:
+        """The step in Rust without the parameters `left`; `norm` is that of the gradients, if it is known.
+
+        Which way it went; the norm, or as a tensor with what says whether the step was left out; those left to torch.
+        """
         if self._plan is None:
             self._plan = _native.Plan(self._rule)
         unscale = None
@@ -273,12 +281,12 @@ class Fused(ByTorch):
             found_inf = None
         groups, threads = self.param_groups, torch.get_num_threads()
         arguments = (groups, self.state, self._new_state, threads, unscale, grad_scale, found_inf)
-        path, norm, more = self._plan.step(*arguments, None, left)
+        path, found, more = self._plan.step(*arguments, norm, left)
         if path == "norm wanted":
             total = _clip.total_norm(self._grads())
             factor = 1.0 if grad_scale is None else grad_scale.double().reciprocal().float().item()
-            path, norm, more = self._plan.step(*arguments, total.item() * factor, left)
-        return path, norm, more
+            path, found, more = self._plan.step(*arguments, total.item() * factor, left)
+        return path, found, more
 
     def _step_apart(self, reason: str, left: Sequence[tuple[int, int]]) -> str:
         """Have torch step on the parameters at these places, then step on the others; which way that went."""
@@ -328,6 +336,10 @@ class Fused(ByTorch):
                     entries[name] = scalar.float()
                     changed = True
         return changed
+
+    def _taken(self, group: dict[str, Any]) -> Iterable[str]:
+        """Those of our options that a group takes from the constructor."""
+        return self._off()
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError where an option of ours is out of its range."""

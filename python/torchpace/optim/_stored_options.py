@@ -102,7 +102,8 @@ def check_ranges(place: str, optimizer: Optimizer, options: dict[str, Any]) -> N
     taken = inspect.signature(own).parameters
     known = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     try:
-        own([torch.empty(0)], **{name: value for name, value in known.items() if name in taken})
+        # Also as a group's, of which Muon's may have another rule.
+        own([{"params": [torch.empty(0, 0)], **known}], **{name: known[name] for name in known if name in taken})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from error
 
