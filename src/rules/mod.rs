@@ -11,6 +11,9 @@ mod nadam;
 mod radam;
 mod rmsprop;
 mod rprop;
+mod schedule_free;
+mod schedule_free_adamw;
+mod schedule_free_sgd;
 mod sgd;
 mod terms;
 
@@ -25,6 +28,8 @@ pub use nadam::NAdam;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
+pub use schedule_free_adamw::ScheduleFreeAdamW;
+pub use schedule_free_sgd::ScheduleFreeSgd;
 pub use sgd::Sgd;
 
 use crate::error::Error;
@@ -58,4 +63,19 @@ macro_rules! list {
     };
 }
 
-list![Adadelta, Adagrad, Adam, Adamax, AdEMAMix, Asgd, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd];
+list![
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdEMAMix,
+    Asgd,
+    Lion,
+    NAdam,
+    RAdam,
+    RmsProp,
+    Rprop,
+    ScheduleFreeAdamW,
+    ScheduleFreeSgd,
+    Sgd
+];

@@ -27,6 +27,8 @@ OWN = {
     "AdEMAMix": COMMON | {"cautious_weight_decay": False},
     "NAdam": COMMON | {"cautious_weight_decay": False},
     "ASGD": COMMON,
+    "ScheduleFreeAdamW": COMMON,
+    "ScheduleFreeSGD": COMMON,
 }
 ON = {
     "max_grad_norm": 1.5,
@@ -106,6 +108,9 @@ def test_each_argument_arrives_by_place_and_by_name(name):
         "betas": (0.5, 0.75, 0.875) if name == "AdEMAMix" else (0.5, 0.75),
         "beta3_warmup": 8,
         "alpha_warmup": 2.5,
+        "warmup_steps": 4,
+        "r": 0.5,
+        "weight_lr_power": 1.5,
         "momentum": 0.5,
         "dampening": 0.0,
         "nesterov": True,

@@ -25,6 +25,8 @@ CASES = [
     Case("AdEMAMix", {"eps": 1e-2, "betas": (0.9, 0.99, 0.95), "beta3_warmup": 3}),
     Case("NAdam", {"eps": 1e-2, "momentum_decay": 0.1}),
     Case("ASGD", {"lambd": 0.1, "t0": 2.0}),
+    Case("ScheduleFreeAdamW", {"eps": 1e-2, "warmup_steps": 3}),
+    Case("ScheduleFreeSGD", {"lr": 0.1, "warmup_steps": 3}),
 ]
 SHAPES = [(4, 4), (5,), (), (70, 60)]
 

@@ -43,6 +43,8 @@ def right(folder: Path) -> None:
         optim.AdEMAMix(params, 1e-3, (0.9, 0.999, 0.9999), 5, beta3_warmup=1000, alpha_warmup=1e3, weight_decay=0.1),
         optim.NAdam(params, lr=torch.tensor(0.1), momentum_decay=0.01, clip_value=1.0),
         optim.ASGD(params, lambd=1e-3, t0=1000, max_grad_norm=1.0),
+        optim.ScheduleFreeAdamW(params, 0.01, (0.95, 0.999), weight_decay=0.1, warmup_steps=100, clip_value=1.0),
+        optim.ScheduleFreeSGD(net.named_parameters(), 5, 0.95, warmup_steps=1e2, r=0.5, maximize=True),
         Warm(params, warm=3),
     ]
 
