@@ -26,6 +26,7 @@ impl Options for Usual {
             "weight_decay" => 0.01,
             "eps" => 1e-8,
             "momentum_decay" => 4e-3,
+            "weight_lr_power" => 2.0,
             _ => 0.0,
         })
     }

@@ -20,6 +20,8 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
     const SLOTS: [&'static str; S];
     /// The slots that an option brings to life beside others, which may happen in mid-training: they begin at 0 then.
     const LATE: [bool; S] = [false; S];
+    /// The slots that begin as the parameter is, not at 0.
+    const AS_PARAM: [bool; S] = [false; S];
     /// Which slots are scalars: one number for the whole parameter, as its step count, and no tensor of its shape.
     const SCALARS: [bool; S] = [false; S];
     /// Whether any are.

@@ -58,6 +58,8 @@ REFERENCE = {
     "LARS": reference.lars,
     "NAdam": reference.nadam,
     "ASGD": reference.asgd,
+    "ScheduleFreeAdamW": reference.schedule_free_adamw,
+    "ScheduleFreeSGD": reference.schedule_free_sgd,
 }
 
 OPTIMIZERS = list(REFERENCE)
@@ -152,6 +154,15 @@ CASES = [
     Case("ASGD", {"t0": 3.0, "lambd": 0.1}),
     Case("ASGD", {"weight_decay": 0.1, "alpha": 0.5}),
     Case("ASGD", {"lr": 0.1, "lambd": 0.5, "t0": 0, "maximize": True}),
+    Case("ScheduleFreeAdamW"),
+    Case("ScheduleFreeAdamW", {"warmup_steps": 3, "weight_decay": 0.1}),
+    Case("ScheduleFreeAdamW", {"warmup_steps": 1000.0, "r": 0.5, "maximize": True, "eps": 1e-3}),
+    Case("ScheduleFreeAdamW", {"betas": (0.3, 0.0), "weight_lr_power": 0.0}),
+    Case("ScheduleFreeAdamW", {"betas": (0.95, 0.9), "r": 2.0, "weight_lr_power": 1.0, "lr": 0.1}),
+    Case("ScheduleFreeSGD", {"lr": 0.1}),
+    Case("ScheduleFreeSGD", {"lr": 0.1, "warmup_steps": 3, "weight_decay": 0.1}),
+    Case("ScheduleFreeSGD", {"lr": 0.5, "momentum": 0.3, "r": 1.0, "weight_lr_power": 0.0, "maximize": True}),
+    Case("ScheduleFreeSGD", {"lr": 0.5, "momentum": 0.98, "warmup_steps": 2.5, "r": 0.5}),
 ]
 
 VARIANTS = [

@@ -72,6 +72,9 @@ fn options() -> impl Strategy<Value = Table> {
             ("momentum_decay", dampening),
             ("lambd", decay),
             ("t0", 2.0 * momentum),
+            ("warmup_steps", 10.0 * momentum),
+            ("r", decay),
+            ("weight_lr_power", 2.0 * dampening),
             ("nesterov", a),
             ("centered", b),
             ("amsgrad", c),
@@ -622,6 +625,7 @@ fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
     let names = ["alpha", "betas", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "nesterov", "centered"];
     let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean", "rho", "etas", "step_sizes"]);
     let names = names.chain(["momentum_decay", "lambd", "t0", "bias_correction", "trust_clip", "trust_coefficient"]);
+    let names = names.chain(["momentum_decay", "lambd", "t0", "warmup_steps", "r", "weight_lr_power"]);
     let table: HashMap<_, _> = names.map(|name| (name, 0.5)).collect();
     for rule in rules::names() {
         let said = |table: &Table, lr| rules::visit(rule, Said(table, lr)).unwrap();

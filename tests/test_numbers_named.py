@@ -255,6 +255,23 @@ OPTIONS = {
     },
     "NAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25, "momentum_decay": 0.25},
     "ASGD": {"lr": 0.5, "lambd": 0.25, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.25},
+    "ScheduleFreeAdamW": {
+        "lr": 0.5,
+        "betas": (0.5, 0.25),
+        "eps": 0.25,
+        "weight_decay": 0.25,
+        "warmup_steps": 2.5,
+        "r": 0.5,
+        "weight_lr_power": 1.5,
+    },
+    "ScheduleFreeSGD": {
+        "lr": 0.5,
+        "momentum": 0.5,
+        "weight_decay": 0.25,
+        "warmup_steps": 2.5,
+        "r": 0.5,
+        "weight_lr_power": 1.5,
+    },
 }
 CLIPPING = {"max_grad_norm": 1.0, "clip_value": 0.25}
 EACH_OPTION = [(name, option) for name, options in OPTIONS.items() for option in (*options, *CLIPPING)]

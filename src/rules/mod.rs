@@ -13,6 +13,9 @@ mod nadam;
 mod radam;
 mod rmsprop;
 mod rprop;
+mod schedule_free;
+mod schedule_free_adamw;
+mod schedule_free_sgd;
 mod sgd;
 mod terms;
 
@@ -29,6 +32,8 @@ pub use nadam::NAdam;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
+pub use schedule_free_adamw::ScheduleFreeAdamW;
+pub use schedule_free_sgd::ScheduleFreeSgd;
 pub use sgd::Sgd;
 
 use crate::error::Error;
@@ -62,4 +67,21 @@ macro_rules! list {
     };
 }
 
-list![Adadelta, Adagrad, Adam, Adamax, AdEMAMix, Asgd, Lamb, Lars, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd];
+list![
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdEMAMix,
+    Asgd,
+    Lamb,
+    Lars,
+    Lion,
+    NAdam,
+    RAdam,
+    RmsProp,
+    Rprop,
+    ScheduleFreeAdamW,
+    ScheduleFreeSgd,
+    Sgd
+];

@@ -121,6 +121,10 @@ pub fn cases() -> Vec<Case> {
         case("nadam", "decoupled_low_betas", &[("betas", 0.3), ("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
         case("asgd", "plain", &[("lambd", 0.05)]),
         case("asgd", "decay", &[("lambd", 0.05), ("weight_decay", 0.1)]),
+        case("schedule_free_adamw", "plain", &[("warmup_steps", 2.0), ("weight_lr_power", 2.0)]),
+        case("schedule_free_adamw", "decay", &[("r", 0.5), ("weight_decay", 0.1)]),
+        case("schedule_free_sgd", "plain", &[("momentum", 0.9), ("warmup_steps", 2.0), ("weight_lr_power", 2.0)]),
+        case("schedule_free_sgd", "decay", &[("momentum", 0.5), ("r", 0.5), ("weight_decay", 0.1)]),
     ]
 }
 
@@ -197,15 +201,19 @@ impl Visitor for Sums {
     }
 }
 
+/// The types of a rule's scalars as the faces make them: those that add up are wide.
+pub fn scalar_types<R: Rule<C, S>, const C: usize, const S: usize>() -> [Option<Dtype>; S] {
+    let dtype = if R::SLOTS.contains(&"weight_sum") { Dtype::F64 } else { Dtype::F32 };
+    R::SCALARS.map(|scalar| scalar.then_some(dtype))
+}
+
 struct Begin(Table, Counts, bool);
 
 impl Visitor for Begin {
     type Output = Kernel;
 
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Kernel {
-        let dtype = if let Counts::OnDevice(dtype) = self.1 { dtype } else { Dtype::F32 };
-        let scalars = R::SCALARS.map(|scalar| scalar.then_some(dtype));
-        source::begin(&R::read(&self.0).unwrap(), self.1, scalars, self.2).unwrap()
+        source::begin(&R::read(&self.0).unwrap(), self.1, scalar_types::<R, C, S>(), self.2).unwrap()
     }
 }
 

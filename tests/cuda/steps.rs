@@ -11,7 +11,7 @@ use torchpace::rule::Rule;
 use torchpace::rules::{self, Visitor};
 use torchpace::tensor::{Device, Dtype, Operands, Territory, View, Walk};
 
-use crate::cases::{Case, TYPES, Table, Types, cases, variants};
+use crate::cases::{Case, TYPES, Table, Types, cases, scalar_types, variants};
 use crate::host::{Host, argument, compile};
 
 /// Bytes that begin at a multiple of 16, or `shift` elements behind it.
@@ -65,14 +65,14 @@ impl Memory {
 }
 
 /// A parameter's tensors: the parameter, the gradient and all slots; and its count and its scalars, of which few rules
-/// have one or two.
+/// have one or two, as `f32` or as `f64`.
 #[derive(Clone)]
 pub struct Task {
     pub shape: [i64; 2],
     pub strides: Vec<[i64; 2]>,
     pub memory: Vec<Memory>,
     pub count: f32,
-    pub scalars: [f32; 2],
+    pub scalars: ([f32; 2], [f64; 2]),
     pub group: usize,
 }
 
@@ -125,6 +125,7 @@ pub fn tasks(slots: usize, setup: &Setup) -> Vec<Task> {
                 Memory::of(&values, dtype, shift)
             });
             let scalars = [0.1 + 0.2 * (i % 3) as f32, [1.0, 0.4][i % 2]];
+            let scalars = (scalars, scalars.map(|scalar| f64::from(scalar) / 3.0));
             Task { shape, strides, memory: memory.collect(), count: (7 * (i % 3)) as f32, scalars, group: i % 2 }
         })
         .collect()
@@ -163,12 +164,12 @@ impl Setup {
             let slots = live.map(|live| live.then(|| next(self.types.slot)));
             let counts_on = if on_device { device } else { Device::Cpu };
             // SAFETY: one number, borrowed mutably.
-            let number = |number: &mut f32| unsafe {
-                View::new(std::ptr::from_mut(number).cast(), &[], &[], Dtype::F32, counts_on)
-            };
-            let mut own = scalars.iter_mut();
-            let scalars = R::SCALARS.map(|scalar| scalar.then(|| number(own.next().unwrap())));
-            let operands = Operands { param, grad, slots, step: R::COUNTED.then(|| number(count)), scalars };
+            let number = |number: *mut u8, dtype| unsafe { View::new(number, &[], &[], dtype, counts_on) };
+            let mut own = 0..2;
+            let scalars = scalar_types::<R, C, S>()
+                .map(|dtype| dtype.map(|dtype| number(scalar_at(scalars, own.next().unwrap(), dtype), dtype)));
+            let step = R::COUNTED.then(|| number(std::ptr::from_mut(count).cast(), Dtype::F32));
+            let operands = Operands { param, grad, slots, step, scalars };
             batch.push((*group, &groups[*group]), fresh, walk, &operands, String::new).unwrap();
         }
         batch.ready(&mut Territory::default()).unwrap()
@@ -250,8 +251,9 @@ impl Setup {
 
     /// A task's setting as the host makes it.
     fn setting<R: Rule<C, S>, const C: usize, const S: usize>(&self, rule: &R, task: &Task, wide: bool) -> Vec<u8> {
+        let is_single = scalar_types::<R, C, S>().contains(&Some(Dtype::F32));
         layout::setting(
-            &rule.begin(LR[task.group], step_of::<R, C, S>(task), scalars_of::<R, C, S>(task), true).0,
+            &rule.begin(LR[task.group], step_of::<R, C, S>(task), scalars_of::<R, C, S>(task), is_single).0,
             [1.0, -1.0][task.group],
             self.limit(),
             wide,
@@ -266,7 +268,8 @@ impl Setup {
         kernel: &Kernel,
         tasks: &mut [Task],
     ) -> Vec<u64> {
-        let constants = constants(rule, &R::SCALARS.map(|scalar| scalar.then_some(Dtype::F32)));
+        let types = scalar_types::<R, C, S>();
+        let constants = constants(rule, &types);
         let lr = LR[0];
         let lr_at = std::ptr::from_ref(&lr).expose_provenance() as u64;
         let all = [
@@ -277,8 +280,8 @@ impl Setup {
         let group_of: Vec<u32> = tasks.iter().map(|task| task.group as u32).collect();
         let steps: Vec<f64> = tasks.iter().map(step_of::<R, C, S>).collect();
         let counts: Vec<*mut f32> = tasks.iter_mut().map(|task| &raw mut task.count).collect();
-        let scalars: Vec<Vec<*mut f32>> = (0..R::SCALARS.iter().filter(|&&scalar| scalar).count())
-            .map(|k| tasks.iter_mut().map(|task| &raw mut task.scalars[k]).collect())
+        let scalars: Vec<Vec<*mut u8>> = (types.into_iter().flatten().enumerate())
+            .map(|(k, dtype)| tasks.iter_mut().map(|task| scalar_at(&mut task.scalars, k, dtype)).collect())
             .collect();
         let scalar_starts: Vec<_> = scalars.iter().map(Vec::as_ptr).collect();
         let mut settings = vec![0_u64; tasks.len() * (C + 2)];
@@ -307,8 +310,21 @@ fn step_of<R: Rule<C, S>, const C: usize, const S: usize>(task: &Task) -> f64 {
 
 /// A task's scalars, in the places of the slots.
 fn scalars_of<R: Rule<C, S>, const C: usize, const S: usize>(task: &Task) -> [f64; S] {
-    let mut own = task.scalars.iter();
-    R::SCALARS.map(|scalar| if scalar { f64::from(*own.next().unwrap()) } else { 0.0 })
+    let mut own = 0..2;
+    scalar_types::<R, C, S>().map(|dtype| match dtype {
+        None => 0.0,
+        Some(Dtype::F64) => task.scalars.1[own.next().unwrap()],
+        Some(_) => f64::from(task.scalars.0[own.next().unwrap()]),
+    })
+}
+
+/// Where a task has its scalar of this number and type.
+fn scalar_at((narrow, wide): &mut ([f32; 2], [f64; 2]), k: usize, dtype: Dtype) -> *mut u8 {
+    if dtype == Dtype::F64 {
+        std::ptr::from_mut(&mut wide[k]).cast()
+    } else {
+        std::ptr::from_mut(&mut narrow[k]).cast()
+    }
 }
 
 /// Where a value is, or null.
@@ -544,12 +560,36 @@ fn asgd_is_as_on_the_cpu() {
 }
 
 #[test]
+fn schedule_free_adamw_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("schedule_free_adamw");
+}
+
+#[test]
+fn schedule_free_sgd_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("schedule_free_sgd");
+}
+
+#[test]
 fn every_rule_is_compared() {
     let mut names = rules::names();
     names.sort_unstable();
     let expected = [
-        "adadelta", "adagrad", "adam", "adamax", "ademamix", "asgd", "lamb", "lars", "lion", "nadam", "radam",
-        "rmsprop", "rprop", "sgd",
+        "adadelta",
+        "adagrad",
+        "adam",
+        "adamax",
+        "ademamix",
+        "asgd",
+        "lamb",
+        "lars",
+        "lion",
+        "nadam",
+        "radam",
+        "rmsprop",
+        "rprop",
+        "schedule_free_adamw",
+        "schedule_free_sgd",
+        "sgd",
     ];
     assert_eq!(names, expected);
 }
@@ -562,14 +602,9 @@ impl Visitor for LaunchSize {
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> usize {
         let rule = R::read(&self.0).unwrap();
         let settings = layout::settings(&[layout::setting(&[0.0; C], 1.0, None, true)]).unwrap();
-        let groups = layout::groups(&[layout::group(
-            [0, 0],
-            0.0,
-            1.0,
-            None,
-            &constants(&rule, &R::SCALARS.map(|scalar| scalar.then_some(Dtype::F32))),
-        )])
-        .unwrap();
+        let groups =
+            layout::groups(&[layout::group([0, 0], 0.0, 1.0, None, &constants(&rule, &scalar_types::<R, C, S>()))])
+                .unwrap();
         settings.len().max(groups.len())
     }
 }

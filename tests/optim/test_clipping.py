@@ -33,6 +33,8 @@ OPTIONS = {
     "AdEMAMix": {"eps": 1e-3, "betas": (0.9, 0.99, 0.95)},
     "NAdam": {"eps": 1e-3, "lr": 0.05},
     "ASGD": {"lambd": 0.1, "t0": 1.0},
+    "ScheduleFreeAdamW": {"eps": 1e-3, "lr": 0.05},
+    "ScheduleFreeSGD": {"lr": 0.1},
 }
 CLIPS = [
     {"max_grad_norm": 5.0},

@@ -30,6 +30,8 @@ OWN = {
     "LARS": COMMON,
     "NAdam": COMMON | {"cautious_weight_decay": False},
     "ASGD": COMMON,
+    "ScheduleFreeAdamW": COMMON,
+    "ScheduleFreeSGD": COMMON,
 }
 ON = {
     "max_grad_norm": 1.5,
@@ -113,6 +115,9 @@ def test_each_argument_arrives_by_place_and_by_name(name):
         "bias_correction": False,
         "trust_clip": True,
         "trust_coefficient": 0.5,
+        "warmup_steps": 4,
+        "r": 0.5,
+        "weight_lr_power": 1.5,
         "momentum": 0.5,
         "dampening": 0.0,
         "nesterov": True,

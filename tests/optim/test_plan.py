@@ -27,6 +27,8 @@ CASES = [
     Case("LARS", {"momentum": 0.9, "trust_coefficient": 0.1, "weight_decay": 0.1}),
     Case("NAdam", {"eps": 1e-2, "momentum_decay": 0.1}),
     Case("ASGD", {"lambd": 0.1, "t0": 2.0}),
+    Case("ScheduleFreeAdamW", {"eps": 1e-2, "warmup_steps": 3}),
+    Case("ScheduleFreeSGD", {"lr": 0.1, "warmup_steps": 3}),
 ]
 SHAPES = [(4, 4), (5,), (), (70, 60)]
 

@@ -11,6 +11,7 @@ small = st.sampled_from([0.0, 1e-8, 1e-3, 0.1])
 
 COMMON = {"lr": st.floats(0, 1), "weight_decay": st.sampled_from([0.0, 0.01, 0.5]), "maximize": st.booleans()}
 ADAM = COMMON | {"betas": st.tuples(unit, unit), "eps": st.sampled_from([1e-8, 1e-3]), "amsgrad": st.booleans()}
+AVERAGING = {"warmup_steps": st.integers(0, 6), "r": st.floats(0, 2), "weight_lr_power": st.floats(0, 2)}
 OPTIONS = {
     "SGD": COMMON | {"momentum": unit, "dampening": st.floats(0, 1)},
     # At alpha 0 a centered variance is all rounding, and torch's is NaN where that falls below 0.
@@ -60,6 +61,10 @@ OPTIONS = {
         "decoupled_weight_decay": st.booleans(),
     },
     "ASGD": COMMON | {"lambd": small, "alpha": unit, "t0": st.floats(0, 5)},
+    "ScheduleFreeAdamW": COMMON
+    | AVERAGING
+    | {"betas": st.tuples(st.floats(0.1, 0.99), unit), "eps": st.sampled_from([1e-8, 1e-3])},
+    "ScheduleFreeSGD": COMMON | AVERAGING | {"momentum": st.floats(0.1, 0.99)},
 }
 
 

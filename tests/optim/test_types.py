@@ -40,6 +40,8 @@ COMPLEX = [
     Case("LARS", {"maximize": True, "trust_coefficient": 0.1}),
     Case("ASGD", {"lambd": 0.1, "t0": 1.0, "weight_decay": 0.1}),
     Case("ASGD", {"maximize": True}),
+    Case("ScheduleFreeAdamW", {"weight_decay": 0.1, "warmup_steps": 3}),
+    Case("ScheduleFreeSGD", {"lr": 0.1, "maximize": True}),
 ]
 SHAPES = [(3, 4), (7,), (), (0,), (50, 3)]
 
@@ -147,6 +149,8 @@ MIXES = [
         Case("AdEMAMix", {"betas": (0.9, 0.99, 0.7), "beta3_warmup": 3}),
         Case("LAMB"),
         Case("LARS", {"momentum": 0.9}),
+        Case("ScheduleFreeAdamW", {"lr": 0.05}),
+        Case("ScheduleFreeSGD", {"lr": 0.1}),
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ from reference.nadam import nadam
 from reference.radam import radam
 from reference.rmsprop import rmsprop
 from reference.rprop import rprop
+from reference.schedule_free import schedule_free_adamw, schedule_free_sgd
 from reference.sgd import sgd
 
 __all__ = [
@@ -35,5 +36,7 @@ __all__ = [
     "radam",
     "rmsprop",
     "rprop",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
     "sgd",
 ]

@@ -30,6 +30,8 @@ OURS = {
     "LARS": {"momentum": 0.8, "trust_coefficient": None, "eps": 0.5},
     "AdEMAMix": {"betas": (0.8, 0.9, 0.99), "alpha": 4.0, "beta3_warmup": 10, "alpha_warmup": 2.5},
     "Muon": {"ns_coefficients": "polar_express", "ns_dtype": "float32"},
+    "ScheduleFreeAdamW": {"betas": (0.8, 0.9), "warmup_steps": 10},
+    "ScheduleFreeSGD": {"momentum": 0.8, "r": 0.5},
 }
 COMMON = {"lr": 0.25, "max_grad_norm": 0.5, "clip_value": 0.125, "nonfinite_norm": "skip"}
 WRONG = [("no_such_option", 1), ("max_grad_norm", "wide"), ("nonfinite_norm", "stop"), ("clip_value", [1])]

@@ -48,6 +48,8 @@ def right(folder: Path) -> None:
         optim.Muon(params[:1], 0.02, ns_coefficients="polar_express", ns_dtype=torch.float32, max_grad_norm=1.0),
         optim.Muon(optim.muon_groups(net, lr=0.02, adamw={"lr": 3e-4}, exclude=lambda name, param: param.ndim > 3)),
         optim.Muon(params[:1], ns_coefficients=[(2.0, -1.5, 0.5)] * 3, ns_dtype="bfloat16", adjust_lr_fn="original"),
+        optim.ScheduleFreeAdamW(params, 0.01, (0.95, 0.999), weight_decay=0.1, warmup_steps=100, clip_value=1.0),
+        optim.ScheduleFreeSGD(net.named_parameters(), 5, 0.95, warmup_steps=1e2, r=0.5, maximize=True),
         Warm(params, warm=3),
     ]
 

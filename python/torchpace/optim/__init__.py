@@ -1,9 +1,9 @@
 """The optimizers of `torch.optim`, with steps fused in Rust.
 
 `from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
-fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS` and `Lion`, which torch lacks, are there, too, and
-`muon_groups`, which makes groups for `Muon`.
-`torchpace.optim.checkpoint` writes an optimizer's state to a file.
+fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS`, `Lion`, `ScheduleFreeAdamW` and `ScheduleFreeSGD`,
+which torch lacks, are there, too, and `muon_groups`, which makes groups for `Muon`. `torchpace.optim.checkpoint` writes
+an optimizer's state to a file.
 """
 
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ from torchpace.optim.nadam import NAdam
 from torchpace.optim.radam import RAdam
 from torchpace.optim.rmsprop import RMSprop
 from torchpace.optim.rprop import Rprop
+from torchpace.optim.schedule_free_adamw import ScheduleFreeAdamW as ScheduleFreeAdamW
+from torchpace.optim.schedule_free_sgd import ScheduleFreeSGD as ScheduleFreeSGD
 from torchpace.optim.sgd import SGD
 
 if TYPE_CHECKING:

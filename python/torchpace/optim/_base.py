@@ -194,6 +194,7 @@ class Fused(ByTorch):
 
             Nothing has been written then.
         """
+        self._check_step()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -340,6 +341,9 @@ class Fused(ByTorch):
     def _taken(self, group: dict[str, Any]) -> Iterable[str]:
         """Those of our options that a group takes from the constructor."""
         return self._off()
+
+    def _check_step(self) -> None:
+        """Raise RuntimeError where the optimizer is not to step now, be there a closure or not."""
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError where an option of ours is out of its range."""

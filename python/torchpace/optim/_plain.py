@@ -12,7 +12,7 @@ from torchpace import _native
 
 _NUMBERS = (
     *("lr", "lr_decay", "momentum", "momentum_decay", "alpha", "rho", "eps", "weight_decay", "lambd", "t0"),
-    "initial_accumulator_value",
+    *("initial_accumulator_value", "warmup_steps", "r", "weight_lr_power"),
 )
 _OPTIONAL = ("beta3_warmup", "alpha_warmup", "trust_coefficient")
 _LISTS = ("betas", "etas", "step_sizes")

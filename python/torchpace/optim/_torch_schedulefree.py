@@ -1,0 +1,324 @@
+"""The schedule-free rules in torch's operators, as `torch.optim` would have them, for steps that cannot be fused.
+
+And the two modes.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _get_capturable_supported_devices,
+    _use_grad_for_differentiable,
+)
+
+_Loss = TypeVar("_Loss", bound="float | Tensor")
+
+_SHARED = ("k", "weight_sum", "lr_max", "scheduled_lr")
+"""What the authors' package counts for a whole group, among its options; here each parameter counts its own."""
+
+
+class _ScheduleFree(Optimizer):
+    """What both have. What is said of the classes of `torchpace.optim` is true of them, but for clipping."""
+
+    _slots: ClassVar[tuple[str, ...]]
+    """The state entries of a parameter's shape; the first is what the average is made of."""
+
+    def _init_checked(self, params: ParamsT, options: dict[str, Any]) -> None:
+        lr = options["lr"]
+        if isinstance(lr, Tensor) and lr.numel() != 1:
+            raise ValueError("Tensor lr must be 1-element")
+        if not lr >= 0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if "eps" in options and not options["eps"] >= 0:
+            raise ValueError(f"Invalid epsilon value: {options['eps']}")
+        for name in ("weight_decay", "warmup_steps", "r", "weight_lr_power"):
+            if not options[name] >= 0:
+                raise ValueError(f"Invalid {name} value: {options[name]}")
+        super().__init__(params, {**options, "train_mode": True})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, as in torch; it is in the mode that the others are in."""
+        mode = {"train_mode": self.param_groups[-1]["train_mode"]} if self.param_groups else {}
+        given = isinstance(param_group, dict) and "train_mode" in param_group
+        super().add_param_group(param_group)
+        if not given:
+            self.param_groups[-1].update(mode)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, also one of the authors' package, which counts for a whole group."""
+        super().__setstate__(state)
+        names = ("warmup_steps", "r", "weight_lr_power", "foreach", "maximize", "capturable", "differentiable")
+        for group in self.param_groups:
+            for name in (*names, "train_mode"):
+                group.setdefault(name, self.defaults[name])
+            shared = {name: group.pop(name) for name in _SHARED if name in group}
+            if "k" not in shared:
+                continue
+            for param in group["params"]:
+                entries = self.state.get(param, {})
+                if "z" in entries and "step" not in entries:
+                    entries["step"] = _count(param, group).fill_(float(shared["k"]))
+                    for name in ("weight_sum", "lr_max"):
+                        entries[name] = entries["step"].double().fill_(float(shared[name]))
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Put the points into the parameters at which gradients are taken, for steps to follow."""
+        self._switch(True)
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Put the averages into the parameters, which are the result of the training so far."""
+        self._switch(False)
+
+    def _switch(self, to_train: bool) -> None:
+        moved: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
+        changing = [at for at, group in enumerate(self.param_groups) if bool(group["train_mode"]) != to_train]
+        for at in changing:
+            group = self.param_groups[at]
+            beta = self._beta(group)
+            if not 0 < beta < 1:
+                raise ValueError(f"param_groups[{at}]: {self._beta_name} is {beta}, expected a number > 0 and < 1")
+            params, points = moved.setdefault(1 - beta if to_train else 1 - 1 / beta, ([], []))
+            for index, param in enumerate(group["params"]):
+                z = (self.state.get(param) or {}).get("z")
+                if z is None:
+                    continue
+                if z.shape != param.shape or z.device != param.device:
+                    raise RuntimeError(
+                        f"param_groups[{at}]['params'][{index}]: z is of shape {list(z.shape)} on {z.device}, expected "
+                        f"{list(param.shape)} on {param.device}, as its parameter"
+                    )
+                params.append(param)
+                points.append(z)
+        for weight, (params, points) in moved.items():
+            _lerp(params, points, weight)
+        for at in changing:
+            self.param_groups[at]["train_mode"] = to_train
+
+    _beta_name: ClassVar[str]
+
+    def _beta(self, group: dict[str, Any]) -> float:
+        """The share of the average in the point where gradients are taken."""
+        raise NotImplementedError
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        """Add the parameters with a gradient, their gradients, counts, sums, largest rates and slots to the lists."""
+        has_complex = False
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+            has_complex |= torch.is_complex(param)
+            state = self.state[param]
+            if len(state) == 0:
+                state["step"] = _count(param, group)
+                state["weight_sum"], state["lr_max"] = state["step"].double(), state["step"].double()
+                for name in self._slots:
+                    begin = torch.clone if name == "z" else torch.zeros_like
+                    state[name] = begin(param.detach(), memory_format=torch.preserve_format)
+            values = (param, param.grad, *(state[name] for name in ("step", "weight_sum", "lr_max", *self._slots)))
+            for into, value in zip(lists, values, strict=True):
+                into.append(value)
+        return has_complex
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], _Loss]) -> _Loss: ...
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], _Loss] | None = None) -> _Loss | None:
+        """Perform a single optimization step."""
+        check_mode(self.param_groups)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            lists: tuple[list[Tensor], ...] = tuple([] for _ in range(5 + len(self._slots)))
+            self._init_group(group, *lists)
+            for param, grad, count, weight_sum, lr_max, *slots in zip(*lists, strict=True):
+                lr, share, step = _average(group, param, count, weight_sum, lr_max)
+                grad = -grad if group["maximize"] else grad
+                if torch.is_complex(param):
+                    param, grad = torch.view_as_real(param), torch.view_as_real(grad)
+                    slots = [torch.view_as_real(slot) for slot in slots]
+                z, direction = slots[0], self._direction(group, grad, step, *slots[1:])
+                if group["weight_decay"] != 0:
+                    direction = direction + param * group["weight_decay"]
+                param.add_((z - param) * share).add_(direction * (lr * (self._beta(group) * (1 - share) - 1)))
+                z.sub_(direction * lr)
+        return loss
+
+    def _direction(self, group: dict[str, Any], grad: Tensor, step: Any, *slots: Tensor) -> Tensor:
+        """What a step is taken against, but for the decay."""
+        return grad
+
+
+class ScheduleFreeSGD(_ScheduleFree):
+    """Without a second moment."""
+
+    _slots = ("z",)
+    _beta_name = "momentum"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        warmup_steps: int | float = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        if not 0 < momentum < 1:
+            raise ValueError(f"Invalid momentum value: {momentum}, expected a number > 0 and < 1")
+        options = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "warmup_steps": warmup_steps,
+            "r": r,
+            "weight_lr_power": weight_lr_power,
+            "foreach": foreach,
+            "maximize": maximize,
+            "capturable": capturable,
+            "differentiable": differentiable,
+        }
+        self._init_checked(params, options)
+
+    def _beta(self, group: dict[str, Any]) -> float:
+        return float(group["momentum"])
+
+
+class ScheduleFreeAdamW(_ScheduleFree):
+    """With the second moment of Adam."""
+
+    _slots = ("z", "exp_avg_sq")
+    _beta_name = "betas[0]"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.0025,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        warmup_steps: int | float = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        if not hasattr(betas, "__len__") or len(betas) != 2:
+            raise ValueError(f"Invalid betas: {betas}, expected two numbers")
+        if not 0 < betas[0] < 1:
+            raise ValueError(f"Invalid beta parameter at index 0: {betas[0]}, expected a number > 0 and < 1")
+        if not 0 <= betas[1] < 1:
+            raise ValueError(f"Invalid beta parameter at index 1: {betas[1]}")
+        options = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "warmup_steps": warmup_steps,
+            "r": r,
+            "weight_lr_power": weight_lr_power,
+            "foreach": foreach,
+            "maximize": maximize,
+            "capturable": capturable,
+            "differentiable": differentiable,
+        }
+        self._init_checked(params, options)
+
+    def _beta(self, group: dict[str, Any]) -> float:
+        return float(group["betas"][0])
+
+    def _direction(self, group: dict[str, Any], grad: Tensor, step: Any, *slots: Tensor) -> Tensor:
+        (exp_avg_sq,) = slots
+        beta2 = float(group["betas"][1])
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        # A number first, so that a division by zero is Python's error.
+        unbias = (1 - beta2**step) ** -0.5
+        return grad / (exp_avg_sq.sqrt() * unbias + group["eps"])
+
+
+def check_mode(groups: list[dict[str, Any]]) -> None:
+    """Raise RuntimeError where a step would begin at the averages."""
+    for at, group in enumerate(groups):
+        if not group["train_mode"]:
+            raise RuntimeError(
+                f"param_groups[{at}] is in eval mode, its parameters are averages: call optimizer.train() before step, "
+                "and before the loss whose gradients it is to use"
+            )
+
+
+def _count(param: Tensor, group: dict[str, Any]) -> Tensor:
+    dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+    return torch.zeros((), dtype=dtype, device=param.device if group["capturable"] else "cpu")
+
+
+def _average(
+    group: dict[str, Any], param: Tensor, count: Tensor, weight_sum: Tensor, lr_max: Tensor
+) -> tuple[Any, Any, Any]:
+    """Count, and enter the weight of this step; its rate, its share of the average and its number."""
+    is_compiling = torch.compiler.is_compiling()
+    if group["capturable"] and not is_compiling:
+        devices = _get_capturable_supported_devices()
+        if not (param.device.type == count.device.type and param.device.type in devices):
+            raise AssertionError(f"If capturable=True, params and state_steps must be on supported devices: {devices}.")
+    lr, warmup_steps = group["lr"], group["warmup_steps"]
+    r, power = float(group["r"]), float(group["weight_lr_power"])
+    count += 1
+    if not (group["capturable"] or is_compiling):
+        number = count.item()
+        lr = lr.item() if isinstance(lr, Tensor) and not lr.requires_grad else lr
+        if number < warmup_steps:
+            lr = lr * (number / warmup_steps)
+        rate = lr.item() if isinstance(lr, Tensor) else float(lr)
+        largest = max(lr_max.item(), rate)
+        weight = number**r * largest**power
+        total = weight_sum.item() + weight
+        weight_sum.fill_(total)
+        lr_max.fill_(largest)
+        return (lr.reshape(()) if isinstance(lr, Tensor) else lr), weight / total if total != 0 else 0.0, number
+    # A graph, or a compiled step, reads the numbers anew each time it runs.
+    step = count.double()
+    lr = lr.reshape(()).double() if isinstance(lr, Tensor) else torch.full_like(step, lr)
+    if warmup_steps > 0:
+        lr = lr * (step / warmup_steps).clamp(max=1)
+    lr_max.copy_(torch.maximum(lr_max, lr.detach()))
+    weight = step**r * lr_max**power
+    weight_sum.add_(weight)
+    return lr, torch.where(weight_sum == 0, 0.0, weight / weight_sum), step
+
+
+def _lerp(params: list[Tensor], points: list[Tensor], weight: float) -> None:
+    """Move parameters towards points in place, by this share of the way; complex ones by their parts."""
+    same = [param.dtype == point.dtype and not param.is_complex() for param, point in zip(params, points, strict=True)]
+    if all(same) and params:
+        torch._foreach_lerp_(params, points, weight)
+        return
+    for param, point in zip(params, points, strict=True):
+        if param.is_complex() and point.is_complex():
+            param, point = torch.view_as_real(param), torch.view_as_real(point)
+        dtype = torch.promote_types(param.dtype, point.dtype)
+        if param.dtype == point.dtype:
+            param.lerp_(point, weight)
+        else:
+            param.copy_(param.to(dtype).lerp(point.to(dtype), weight))
