@@ -7,6 +7,8 @@ mod files;
 mod inputs;
 #[path = "tch/scalars.rs"]
 mod scalars;
+#[path = "tch/schedule_free.rs"]
+mod schedule_free;
 #[path = "tch/sums.rs"]
 mod sums;
 
@@ -18,7 +20,7 @@ use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
 use torchpace::tch::{
     AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Error, Group, Lamb, Lars, Lion, NAdam, Nonfinite,
-    Optimizer, Outcome, RAdam, RmsProp, Rprop, Sgd,
+    Optimizer, Outcome, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
 };
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
@@ -987,6 +989,19 @@ fn python_and_rust_take_turns() {
                 let options = Lion { betas: [0.8, 0.9], weight_decay: 0.1, ..Lion::default() };
                 Lion { cautious_weight_decay: true, ..options }.build(s, 0.01)
             }),
+        ),
+        (
+            "ScheduleFreeAdamW",
+            r#"{"lr": 0.01, "betas": [0.8, 0.9], "weight_decay": 0.1, "warmup_steps": 12, "r": 0.5}"#,
+            Box::new(|s| {
+                let options = ScheduleFreeAdamW { betas: [0.8, 0.9], weight_decay: 0.1, ..Default::default() };
+                ScheduleFreeAdamW { warmup_steps: 12.0, r: 0.5, ..options }.build(s, 0.01)
+            }),
+        ),
+        (
+            "ScheduleFreeSGD",
+            r#"{"lr": 0.05, "momentum": 0.8}"#,
+            Box::new(|s| ScheduleFreeSgd { momentum: 0.8, ..Default::default() }.build(s, 0.05)),
         ),
         (
             "LAMB",

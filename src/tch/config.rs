@@ -12,7 +12,7 @@ use crate::batch::Nonfinite;
 use crate::rule::Rule;
 use crate::rules;
 
-pub use further::{AdEMAMix, Lamb, Lars, Lion};
+pub use further::{AdEMAMix, Lamb, Lars, Lion, ScheduleFreeAdamW, ScheduleFreeSgd};
 
 macro_rules! config {
     (

@@ -29,6 +29,13 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// A step of a schedule-free rule whose parameters are averages.
+    #[error("group {group} is in eval mode, its parameters are averages: call train() before the loss and the step")]
+    EvalMode {
+        /// The group's number.
+        group: usize,
+    },
+
     /// A group has no such option.
     #[error("group {group}: there is no option {name:?} that is a number, expected one of {expected:?}")]
     UnknownOption {

@@ -2,6 +2,7 @@
 
 mod files;
 mod groups;
+mod mode;
 mod options;
 mod schedules;
 
@@ -64,11 +65,12 @@ impl Optimizer {
     /// # Errors
     ///
     /// A tensor is none that can be stepped on (sparse, on another device or of another shape than its parameter, sharing
-    /// memory with another); groups differ in an option that is one for all; an option makes a coefficient infinite or
+    /// memory with another); a schedule-free rule is in eval mode; groups differ in an option that is one for all; an option makes a coefficient infinite or
     /// NaN; the norm of the gradients is not finite under [`Nonfinite::Raise`](super::Nonfinite::Raise). Nothing was
     /// written then.
     pub fn step(&mut self) -> Result<Outcome, Error> {
         self.norm = None;
+        self.check_mode()?;
         self.add_new_variables()?;
         let (outcome, norm) = self.steps.step(&self.settings.tables)?;
         self.norm = norm;

@@ -7,6 +7,9 @@ use crate::batch::{Clip, Nonfinite};
 use crate::error::Error as CoreError;
 use crate::rule;
 
+/// The option of schedule-free rules that says which mode they are in.
+pub const TRAIN_MODE: &str = "train_mode";
+
 /// The value of an option.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
@@ -132,12 +135,42 @@ impl Table {
         if self.flagged("cautious_weight_decay") && self.get("decoupled_weight_decay") == Some(Value::Flag(false)) {
             return Err(self.wrong("cautious_weight_decay", "true".to_owned(), "false where decay is not decoupled"));
         }
+        if self.get(TRAIN_MODE).is_some() {
+            let beta = self.averaging()?;
+            if !(0.0 < beta && beta < 1.0) {
+                return Err(self.wrong(self.averaging_name(), beta.to_string(), "a number > 0 and < 1"));
+            }
+        }
         for name in ["nesterov", "averaged"] {
             if self.flagged(name) && (self.is_zero("momentum") || !self.is_zero("dampening")) {
                 return Err(self.wrong(name, "true".to_owned(), "false where momentum is 0 or dampening is not"));
             }
         }
         Ok(())
+    }
+
+    /// Whether a schedule-free rule is in train mode; `None` for another.
+    pub fn train_mode(&self) -> Option<bool> {
+        match self.get(TRAIN_MODE) {
+            Some(Value::Flag(mode)) => Some(mode),
+            _ => None,
+        }
+    }
+
+    /// Puts a schedule-free rule into this mode.
+    pub fn set_train_mode(&mut self, mode: bool) {
+        for (_, value) in self.entries.iter_mut().filter(|entry| entry.0 == TRAIN_MODE) {
+            *value = Value::Flag(mode);
+        }
+    }
+
+    /// The share of the average in a schedule-free rule's parameters in train mode.
+    pub fn averaging(&self) -> Result<f64, Error> {
+        Ok(self.read(self.place(self.averaging_name())?))
+    }
+
+    fn averaging_name(&self) -> &'static str {
+        if self.get("momentum").is_some() { "momentum" } else { "betas[0]" }
     }
 
     fn wrong(&self, name: &str, found: String, expected: &'static str) -> Error {

@@ -53,14 +53,15 @@ impl<const S: usize> State<S> {
         param: &Tensor,
     ) -> Result<(), Error> {
         if R::COUNTED && self.count.is_none() {
-            self.count = Some(Slot::new(COUNT, name, new_scalar(0.0)?)?);
+            self.count = Some(Slot::new(COUNT, name, new_scalar(COUNT, 0.0)?)?);
             self.made.0 = true;
         }
-        let wanted = R::SLOTS.into_iter().zip(kept(rule));
-        for ((slot, made), (entry, live)) in self.slots.iter_mut().zip(&mut self.made.1).zip(wanted) {
+        let wanted = R::SLOTS.into_iter().zip(R::AS_PARAM).zip(kept(rule));
+        for ((slot, made), ((entry, as_param), live)) in self.slots.iter_mut().zip(&mut self.made.1).zip(wanted) {
             if live && slot.is_none() {
                 let new = match first(entry, table)? {
-                    Some(value) => new_scalar(value)?,
+                    Some(value) => new_scalar(entry, value)?,
+                    None if as_param => param.f_detach()?.f_copy()?,
                     None => new_slot(param, entry, table)?,
                 };
                 *slot = Some(Slot::new(entry, name, new)?);
@@ -124,14 +125,16 @@ fn kept<R: Rule<C, S>, const C: usize, const S: usize>(rule: &R) -> [bool; S] {
 fn first(name: &str, table: &Table) -> Result<Option<f64>, Error> {
     Ok(match name {
         "mu_product" | "mu" => Some(1.0),
+        "weight_sum" | "lr_max" => Some(0.0),
         "eta" => Some(table.number("lr")?),
         _ => None,
     })
 }
 
-/// A scalar, or a count, as torch makes it.
-fn new_scalar(value: f64) -> Result<Tensor, Error> {
-    Ok(Tensor::f_full([], value, (Kind::Float, Device::Cpu))?)
+/// A scalar, or a count, as torch makes it; what adds up in `f64`.
+fn new_scalar(name: &str, value: f64) -> Result<Tensor, Error> {
+    let kind = if matches!(name, "weight_sum" | "lr_max") { Kind::Double } else { Kind::Float };
+    Ok(Tensor::f_full([], value, (kind, Device::Cpu))?)
 }
 
 /// What a slot begins as: 0, but for Adagrad's sum and Rprop's step sizes.

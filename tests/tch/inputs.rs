@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Constant, Schedule};
 use torchpace::tch::{
     AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Config, Error, Group, Lamb, Lars, Lion, NAdam, Nonfinite,
-    Optimizer, Outcome, RAdam, RmsProp, Rprop, Sgd,
+    Optimizer, Outcome, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
 };
 
 use super::{cosine, leaf, named, values};
@@ -39,6 +39,8 @@ fn types_are_what_users_expect() {
     options::<Lamb>();
     options::<Lars>();
     options::<Lion>();
+    options::<ScheduleFreeAdamW>();
+    options::<ScheduleFreeSgd>();
     options::<NAdam>();
     options::<Asgd>();
     movable::<Optimizer>();
@@ -208,6 +210,11 @@ fn options_out_of_their_ranges_and_of_no_name() {
     set_all(Lamb::build_groups, Lamb { max_grad_norm, ..Lamb::default() }, &names);
     let names = ["lr", "momentum", "dampening", "weight_decay", "trust_coefficient", "eps", "max_grad_norm"];
     set_all(Lars::build_groups, Lars { max_grad_norm, ..Lars::default() }, &names);
+    let averaging = ["warmup_steps", "r", "weight_lr_power", "max_grad_norm"];
+    let names = [&["lr", "betas[0]", "betas[1]", "eps", "weight_decay"][..], &averaging].concat();
+    set_all(ScheduleFreeAdamW::build_groups, ScheduleFreeAdamW { max_grad_norm, ..Default::default() }, &names);
+    let names = [&["lr", "momentum", "weight_decay"][..], &averaging].concat();
+    set_all(ScheduleFreeSgd::build_groups, ScheduleFreeSgd { max_grad_norm, ..Default::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "betas[2]", "alpha", "eps", "weight_decay", "max_grad_norm"];
     set_all(AdEMAMix::build_groups, AdEMAMix { max_grad_norm, ..AdEMAMix::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "eps", "weight_decay", "momentum_decay", "max_grad_norm"];

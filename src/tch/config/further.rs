@@ -99,6 +99,71 @@ config! {
 }
 
 config! {
+    /// Schedule-free AdamW (Defazio et al., 2024), which torch lacks, with its authors' option names; the formula is in
+    /// [`rules::ScheduleFreeAdamW`]. It begins in train mode: [`Optimizer::eval`] puts the averages, which are the
+    /// result, into the parameters, and [`Optimizer::train`] goes back.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::ScheduleFreeAdamW;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = ScheduleFreeAdamW { warmup_steps: 2.0, ..Default::default() }.build(&store, 0.1)?;
+    /// for _ in 0..3 {
+    ///     optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// }
+    /// optimizer.eval()?;
+    /// assert!(optimizer.step().is_err());
+    /// assert!(weight.double_value(&[0]) < 1.0);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ScheduleFreeAdamW: rules::ScheduleFreeAdamW, train_mode = true;
+    /// The share of the average in the point where gradients are taken, in (0, 1), and of the average of squares that a
+    /// step keeps, in [0, 1) (default: 0.9 and 0.999).
+    betas: [f64; 2] = [0.9, 0.999],
+    /// At least 0, gradient units (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// The share of a parameter lost each step at `lr` 1, at least 0 (default: 0).
+    weight_decay: f64 = 0.0,
+    /// The steps over which the rate rises from 0, at least 0 (default: 0).
+    warmup_steps: f64 = 0.0,
+    /// The power of the step in a step's weight, at least 0 (default: 0).
+    r: f64 = 0.0,
+    /// The power of the largest rate in a step's weight, at least 0 (default: 2).
+    weight_lr_power: f64 = 2.0,
+}
+
+config! {
+    /// Schedule-free gradient descent (Defazio et al., 2024), which torch lacks, with its authors' option names; the
+    /// formula is in [`rules::ScheduleFreeSgd`]. It begins in train mode: [`Optimizer::eval`] puts the averages, which
+    /// are the result, into the parameters, and [`Optimizer::train`] goes back.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::ScheduleFreeSgd;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = ScheduleFreeSgd::default().build(&store, 0.25)?;
+    /// optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// assert_eq!(weight.double_value(&[0]), 0.5);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    ScheduleFreeSgd: rules::ScheduleFreeSgd, train_mode = true;
+    /// The share of the average in the point where gradients are taken, in (0, 1) (default: 0.9).
+    momentum: f64 = 0.9,
+    /// At least 0, times the parameter added to the gradient (default: 0).
+    weight_decay: f64 = 0.0,
+    /// The steps over which the rate rises from 0, at least 0 (default: 0).
+    warmup_steps: f64 = 0.0,
+    /// The power of the step in a step's weight, at least 0 (default: 0).
+    r: f64 = 0.0,
+    /// The power of the largest rate in a step's weight, at least 0 (default: 2).
+    weight_lr_power: f64 = 2.0,
+}
+
+config! {
     /// LARS (You, Gitman and Ginsburg, 2017), which torch lacks; the formula is in [`rules::Lars`].
     ///
     /// ```
