@@ -61,7 +61,7 @@ impl<const S: usize> State<S> {
             if live && slot.is_none() {
                 let new = match first(entry, table)? {
                     Some(value) => new_scalar(entry, value)?,
-                    None if as_param => param.f_detach()?.f_copy()?,
+                    None if as_param => copy(param)?,
                     None => new_slot(param, entry, table)?,
                 };
                 *slot = Some(Slot::new(entry, name, new)?);
@@ -135,6 +135,14 @@ fn first(name: &str, table: &Table) -> Result<Option<f64>, Error> {
 fn new_scalar(name: &str, value: f64) -> Result<Tensor, Error> {
     let kind = if matches!(name, "weight_sum" | "lr_max") { Kind::Double } else { Kind::Float };
     Ok(Tensor::f_full([], value, (kind, Device::Cpu))?)
+}
+
+/// A copy of a parameter, laid out like that.
+fn copy(param: &Tensor) -> Result<Tensor, Error> {
+    let param = param.f_detach()?;
+    let mut copy = param.f_zeros_like()?;
+    copy.f_copy_(&param)?;
+    Ok(copy)
 }
 
 /// What a slot begins as: 0, but for Adagrad's sum and Rprop's step sizes.
