@@ -232,6 +232,7 @@ def test_the_files_that_may_hold_unsafe_code():
         "cuda/driver.rs",
         "cuda/launch.rs",
         "cuda/nvrtc.rs",
+        "cuda/put.rs",
         "py/grads.rs",
         "py/list.rs",
         "py/plan/drive.rs",

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod nvrtc;
 mod plan;
 mod print;
+mod put;
 mod record;
 mod search;
 pub mod source;

@@ -251,11 +251,12 @@ class ScheduleFreeAdamW(_ScheduleFree):
 
     def _direction(self, group: dict[str, Any], grad: Tensor, step: Any, *slots: Tensor) -> Tensor:
         (exp_avg_sq,) = slots
-        beta2 = float(group["betas"][1])
+        beta2, eps = float(group["betas"][1]), float(group["eps"])
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         # A number first, so that a division by zero is Python's error.
         unbias = (1 - beta2**step) ** -0.5
-        return grad / (exp_avg_sq.sqrt() * unbias + group["eps"])
+        root: Tensor = exp_avg_sq.sqrt() * unbias + eps
+        return grad / root
 
 
 def check_mode(groups: list[dict[str, Any]]) -> None:
