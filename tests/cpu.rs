@@ -625,7 +625,7 @@ fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
     let names = ["alpha", "betas", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "nesterov", "centered"];
     let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean", "rho", "etas", "step_sizes"]);
     let names = names.chain(["momentum_decay", "lambd", "t0", "bias_correction", "trust_clip", "trust_coefficient"]);
-    let names = names.chain(["momentum_decay", "lambd", "t0", "warmup_steps", "r", "weight_lr_power"]);
+    let names = names.chain(["warmup_steps", "r", "weight_lr_power"]);
     let table: HashMap<_, _> = names.map(|name| (name, 0.5)).collect();
     for rule in rules::names() {
         let said = |table: &Table, lr| rules::visit(rule, Said(table, lr)).unwrap();
@@ -638,8 +638,8 @@ fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
         for name in options {
             let (option, _) = name.split_once('[').unwrap_or((name, ""));
             let mut other = table.clone();
-            // Not among the numbers: the rate is another argument, and those are a flag and a first step's.
-            if ["lr", "mean", "dampening"].contains(&name) || other.insert(option, f64::NAN).is_none() {
+            // Not among the numbers: the rate is another argument, and those are a flag, a first step's, and a power of 1.
+            if ["lr", "mean", "dampening", "r"].contains(&name) || other.insert(option, f64::NAN).is_none() {
                 continue;
             }
             let error = said(&Table(other), 0.1).0.unwrap();
