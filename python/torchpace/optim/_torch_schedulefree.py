@@ -63,7 +63,7 @@ class _ScheduleFree(Optimizer):
                 if "z" in entries and "step" not in entries:
                     entries["step"] = _count(param, group).fill_(float(shared["k"]))
                     for name in ("weight_sum", "lr_max"):
-                        entries[name] = entries["step"].double().fill_(float(shared[name]))
+                        entries[name] = torch.full_like(entries["step"], float(shared[name]), dtype=torch.float64)
 
     @torch.no_grad()
     def train(self) -> None:
@@ -118,7 +118,8 @@ class _ScheduleFree(Optimizer):
             state = self.state[param]
             if len(state) == 0:
                 state["step"] = _count(param, group)
-                state["weight_sum"], state["lr_max"] = state["step"].double(), state["step"].double()
+                for name in ("weight_sum", "lr_max"):
+                    state[name] = torch.zeros_like(state["step"], dtype=torch.float64)
                 for name in self._slots:
                     begin = torch.clone if name == "z" else torch.zeros_like
                     state[name] = begin(param.detach(), memory_format=torch.preserve_format)
