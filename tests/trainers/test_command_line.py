@@ -27,7 +27,7 @@ OURS = {
     "ASGD": {"lambd": 0.1, "t0": 10.0},
     "Lion": {"betas": (0.8, 0.9), "cautious": True},
     "LAMB": {"betas": (0.8, 0.9), "trust_clip": True, "bias_correction": False},
-    "LARS": {"momentum": 0.8, "trust_coefficient": None, "eps": 0.5},
+    "LARS": {"momentum": 0.8, "trust_coefficient": 0.5, "eps": 0.5},
     "AdEMAMix": {"betas": (0.8, 0.9, 0.99), "alpha": 4.0, "beta3_warmup": 10, "alpha_warmup": 2.5},
     "Muon": {"ns_coefficients": "polar_express", "ns_dtype": "float32"},
     "ScheduleFreeAdamW": {"betas": (0.8, 0.9), "warmup_steps": 10},
