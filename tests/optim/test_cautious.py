@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+import cases
 from torchpace import optim
 
 NAMES = ["Adam", "AdamW", "Lion", "AdEMAMix"]
@@ -213,3 +214,58 @@ def test_a_checkpoint_keeps_it(name):
     for one, other in ((optimizer, param), (again, twin)):
         step(one, other, [-0.01, 3.0])
     assert param.tolist() == twin.tolist()
+
+
+def by_torchs_operators(case, start, grads):
+    """The rules in float32 as the authors of the cautious update write AdamW, one operator after the other."""
+    options = {"maximize": False, "weight_decay": 0.0, "eps": 1e-8, "amsgrad": False, "cautious_weight_decay": False}
+    options |= {"betas": {"Lion": (0.9, 0.99), "AdEMAMix": (0.9, 0.999, 0.9999)}.get(case.optimizer, (0.9, 0.999))}
+    options |= {"alpha": 2.0, "lr": 1e-4 if case.optimizer == "Lion" else 1e-3}
+    options |= {"weight_decay": 1e-2} if case.optimizer == "AdamW" else {}
+    params = [value.clone() for value in start]
+    for group in cases.two_groups(list(range(len(params)))):
+        own = options | case.options | {key: value for key, value in group.items() if key != "params"}
+        lr, betas, decay = own["lr"], own["betas"], own["weight_decay"]
+        for place in group["params"]:
+            param = params[place]
+            mean, slow, square, largest = (torch.zeros_like(param) for _ in range(4))
+            for step, row in enumerate(grads, 1):
+                grad = -row[place] if own["maximize"] else row[place]
+                if case.optimizer == "Adam":
+                    grad = grad + param * decay
+                if case.optimizer == "Lion":
+                    update, divisor, rate = mean.lerp(grad, 1 - betas[0]).sign(), torch.ones_like(param), lr
+                    mean.lerp_(grad, 1 - betas[1])
+                else:
+                    mean.lerp_(grad, 1 - betas[0])
+                    square.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+                    torch.maximum(largest, square, out=largest)
+                    root = (largest if own["amsgrad"] else square).sqrt() / (1 - betas[1] ** step) ** 0.5
+                    divisor, rate, update = root + own["eps"], lr / (1 - betas[0] ** step), mean
+                if case.optimizer == "AdEMAMix":
+                    slow.lerp_(grad, 1 - betas[2])
+                    update, rate = mean / (1 - betas[0] ** step) + own["alpha"] * slow, lr
+                mask = (update * grad > 0).to(param.dtype)
+                mask.div_(mask.mean().clamp(min=1e-3))
+                if case.optimizer != "Adam":
+                    decayed = param * (1 - lr * decay)
+                    opposes = (update * mask).sign() * param.sign() < 0
+                    param = torch.where(opposes, param, decayed) if own["cautious_weight_decay"] else decayed
+                param = param - rate * (update * mask / divisor)
+            params[place] = param
+    return params
+
+
+@pytest.mark.parametrize("size", [1, 0])
+@pytest.mark.parametrize("case", [case for case in cases.VARIANTS if case.options.get("cautious")], ids=str)
+def test_float32_is_as_near_to_the_rule_as_torchs_operators(case, size):
+    start = [size * value for value in cases.tensors(2, torch.float32)]
+    grads = [cases.tensors(100 + number, torch.float32) for number in range(12)]
+    expected = cases.train_reference(case, start, grads)
+    _, moved = cases.train(case.ours, case.options, start, grads)
+    others = by_torchs_operators(case, start, grads)
+    way = cases.distance(expected, start)
+    assert cases.distance(others, expected) < 1e-4 * way
+    # Within two roundings of the whole way, which of two is nearer is chance: a coefficient's rounding is the same for all.
+    bound = max(1.1 * cases.distance(others, expected), 2 * torch.finfo(torch.float32).eps * way)
+    assert cases.distance(moved, expected) <= bound

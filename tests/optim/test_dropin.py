@@ -34,7 +34,7 @@ def test_every_name_of_torch_optim_is_there():
         assert hasattr(optim, name), name
     assert optim.lr_scheduler.StepLR is not None
     ours = {name for name in optim.__all__ if getattr(optim, name) is not getattr(torch.optim, name, None)}
-    assert ours == {*cases.IN_TORCH, *cases.ON_MATRICES, "functional", "lr_scheduler", "swa_utils"}
+    assert ours - {"functional"} == {*cases.IN_TORCH, *cases.ON_MATRICES, "lr_scheduler", "swa_utils"}
     assert torchpace.__version__
 
 

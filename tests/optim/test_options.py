@@ -64,8 +64,10 @@ def assert_goes_on_as(optimizer, other):
 # The variants.
 
 
+# Cautious updates are compared with those by torch's operators, in test_cautious.py: without caution as well NumPy's
+# numbers may be closer to float64 than torch's and ours.
 @pytest.mark.parametrize("size", [1, 0])
-@pytest.mark.parametrize("case", cases.VARIANTS, ids=str)
+@pytest.mark.parametrize("case", [case for case in cases.VARIANTS if not case.options.get("cautious")], ids=str)
 def test_a_variant_in_float32_is_as_near_to_the_rule_as_naive_float32(case, size):
     start = [size * value for value in cases.tensors(2, torch.float32)]
     grads = [cases.tensors(100 + number, torch.float32) for number in range(12)]

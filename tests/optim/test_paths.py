@@ -49,6 +49,8 @@ def test_other_types(name, dtype):
         lambda: [leaf(torch.ones(3)), leaf(torch.ones(4, dtype=dtype))],
         lambda: [torch.full((3,), 0.5), torch.full((4,), 0.5, dtype=dtype)],
         "fused",
+        # At its rate of 1 parameters come close to 0, beside which torch's roundings in between are large.
+        **({"lr": 0.1} if name == "ScheduleFreeSGD" else {}),
     )
 
 

@@ -41,9 +41,10 @@ def everything(optimizer, params):
 
 
 def test_these_are_all():
-    assert {
-        name: list(getattr(optim, name)._scalars) for name in cases.OPTIMIZERS if getattr(optim, name)._scalars
-    } == (SCALARS)
+    """But for those of the schedule-free ones, which are float64 whatever torch's default: test_schedule_free.py."""
+    found = {name: list(getattr(optim, name)._scalars) for name in cases.OPTIMIZERS}
+    assert found.pop("ScheduleFreeAdamW") == found.pop("ScheduleFreeSGD") == ["weight_sum", "lr_max"]
+    assert {name: scalars for name, scalars in found.items() if scalars} == SCALARS
 
 
 @pytest.mark.parametrize("default", [torch.float32, torch.float64], ids=str)

@@ -8,5 +8,5 @@ def cautious_update(update, grad):
     if update.size == 0:
         return update
     agrees = np.sign(update) * np.sign(grad) > 0
-    share = max(np.count_nonzero(agrees) / agrees.size, 1e-3)
+    share = max(float(np.count_nonzero(agrees)) / agrees.size, 1e-3)
     return np.where(agrees, update, 0) / share

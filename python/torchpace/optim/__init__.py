@@ -17,7 +17,8 @@ from torch.optim import (
 )
 
 from torchpace.optim import checkpoint as checkpoint
-from torchpace.optim import functional, lr_scheduler, swa_utils
+from torchpace.optim import functional as functional
+from torchpace.optim import lr_scheduler, swa_utils
 from torchpace.optim._muon_groups import muon_groups as muon_groups
 from torchpace.optim.adadelta import Adadelta
 from torchpace.optim.adagrad import Adagrad
@@ -58,7 +59,6 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "SparseAdam",
-    "functional",
     "lr_scheduler",
     "swa_utils",
     "swap_in_optimizer_params_and_state",

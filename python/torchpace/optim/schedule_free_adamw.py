@@ -76,7 +76,9 @@ class ScheduleFreeAdamW(ScheduleFree, _torch_schedulefree.ScheduleFreeAdamW):
     State of a parameter: ``step``, a 0-dim count; ``weight_sum`` and ``lr_max``, the sum of :math:`w` and the largest
     rate so far, 0-dim and float64; ``z`` and ``exp_avg_sq``, of its shape.
 
-    Differs from the authors' package ``schedulefree``, whose names of options and defaults these are:
+    Differs from torch:
+        - torch has no schedule-free optimizer. Names of options and defaults are those of the authors' package
+          ``schedulefree``, from which this differs as follows.
         - It begins in train mode, and in the package in eval mode. So a loop that never evaluates need not call
           ``train()``, and what has been trained is still not the result before ``eval()``.
         - Each parameter counts its own steps and weights, which in the package are those of its group; so one that gets
