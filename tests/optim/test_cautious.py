@@ -266,6 +266,6 @@ def test_float32_is_as_near_to_the_rule_as_torchs_operators(case, size):
     others = by_torchs_operators(case, start, grads)
     way = cases.distance(expected, start)
     assert cases.distance(others, expected) < 1e-4 * way
-    # Within two roundings of the whole way, which of two is nearer is chance: a coefficient's rounding is the same for all.
+    # Within two roundings of the whole way, which is nearer is chance: a coefficient's rounding is the same for all.
     bound = max(1.1 * cases.distance(others, expected), 2 * torch.finfo(torch.float32).eps * way)
     assert cases.distance(moved, expected) <= bound
