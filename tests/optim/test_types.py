@@ -163,7 +163,7 @@ def test_state_of_another_type_than_the_parameter(case, dtype, state_dtype):
         for key in slots:
             ours.state[param][key] = ours.state[param][key].to(state_dtype)
     for row in rows[1:]:
-        wide = [torch.nn.Parameter(param.detach().double()) for param in params]
+        wide = [torch.nn.Parameter(param.detach().to(torch.float64, copy=True)) for param in params]
         exact = case.torchs(cases.two_groups(wide), **case.options, foreach=False)
         for param, other in zip(params, wide, strict=True):
             exact.state[other] = copy_of(ours.state[param], torch.float64)
