@@ -1,6 +1,5 @@
-"""Schedule-free AdamW and gradient descent (Defazio et al., The road less scheduled, 2024, algorithm 1 and equations 3
-to 5), with all three sequences kept; weights and warmup as in the authors' package since 1.3, where the decay is in
-what z steps against."""
+"""Schedule-free AdamW and gradient descent (Defazio et al., The road less scheduled, 2024), with all three sequences;
+weights, warmup and decay as in the authors' package since 1.3."""
 
 import numpy as np
 

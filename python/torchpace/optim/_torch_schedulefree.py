@@ -1,7 +1,4 @@
-"""The schedule-free rules in torch's operators, as `torch.optim` would have them, for steps that cannot be fused.
-
-And the two modes.
-"""
+"""The schedule-free rules in torch's operators, for steps that cannot be fused, and their two modes."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, overload
@@ -16,6 +13,9 @@ from torch.optim.optimizer import (
 )
 
 _Loss = TypeVar("_Loss", bound="float | Tensor")
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+"""The types whose lists one operator takes at once; of others it takes no mixture."""
 
 _SHARED = ("k", "weight_sum", "lr_max", "scheduled_lr")
 """What the authors' package counts for a whole group, among its options; here each parameter counts its own."""
@@ -56,14 +56,14 @@ class _ScheduleFree(Optimizer):
             for name in (*names, "train_mode"):
                 group.setdefault(name, self.defaults[name])
             shared = {name: group.pop(name) for name in _SHARED if name in group}
-            if "k" not in shared:
-                continue
             for param in group["params"]:
                 entries = self.state.get(param, {})
-                if "z" in entries and "step" not in entries:
-                    entries["step"] = _count(param, group).fill_(float(shared["k"]))
-                    for name in ("weight_sum", "lr_max"):
-                        entries[name] = torch.full_like(entries["step"], float(shared[name]), dtype=torch.float64)
+                if "k" in shared and "z" in entries:
+                    entries.update(step=shared["k"], weight_sum=shared["weight_sum"], lr_max=shared["lr_max"])
+                for name in ("step", "weight_sum", "lr_max"):
+                    if name in entries and not isinstance(entries[name], Tensor):
+                        new = _count(param, group) if name == "step" else _wide(_count(param, group))
+                        entries[name] = new.fill_(float(entries[name]))
 
     @torch.no_grad()
     def train(self) -> None:
@@ -118,8 +118,7 @@ class _ScheduleFree(Optimizer):
             state = self.state[param]
             if len(state) == 0:
                 state["step"] = _count(param, group)
-                for name in ("weight_sum", "lr_max"):
-                    state[name] = torch.zeros_like(state["step"], dtype=torch.float64)
+                state["weight_sum"], state["lr_max"] = _wide(state["step"]), _wide(state["step"])
                 for name in self._slots:
                     begin = torch.clone if name == "z" else torch.zeros_like
                     state[name] = begin(param.detach(), memory_format=torch.preserve_format)
@@ -252,11 +251,11 @@ class ScheduleFreeAdamW(_ScheduleFree):
 
     def _direction(self, group: dict[str, Any], grad: Tensor, step: Any, *slots: Tensor) -> Tensor:
         (exp_avg_sq,) = slots
-        beta2, eps = float(group["betas"][1]), float(group["eps"])
+        beta2 = float(group["betas"][1])
         exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         # A number first, so that a division by zero is Python's error.
         unbias = (1 - beta2**step) ** -0.5
-        root: Tensor = exp_avg_sq.sqrt() * unbias + eps
+        root: Tensor = exp_avg_sq.sqrt() * unbias + group["eps"]
         return grad / root
 
 
@@ -273,6 +272,11 @@ def check_mode(groups: list[dict[str, Any]]) -> None:
 def _count(param: Tensor, group: dict[str, Any]) -> Tensor:
     dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
     return torch.zeros((), dtype=dtype, device=param.device if group["capturable"] else "cpu")
+
+
+def _wide(count: Tensor) -> Tensor:
+    # Of its own memory: a count may be wide itself.
+    return count.to(torch.float64, copy=True)
 
 
 def _average(
@@ -312,15 +316,17 @@ def _average(
 
 def _lerp(params: list[Tensor], points: list[Tensor], weight: float) -> None:
     """Move parameters towards points in place, by this share of the way; complex ones by their parts."""
-    same = [param.dtype == point.dtype and not param.is_complex() for param, point in zip(params, points, strict=True)]
-    if all(same) and params:
-        torch._foreach_lerp_(params, points, weight)
-        return
+    plain: tuple[list[Tensor], list[Tensor]] = ([], [])
     for param, point in zip(params, points, strict=True):
         if param.is_complex() and point.is_complex():
             param, point = torch.view_as_real(param), torch.view_as_real(point)
-        dtype = torch.promote_types(param.dtype, point.dtype)
-        if param.dtype == point.dtype:
-            param.lerp_(point, weight)
+        if param.dtype != point.dtype:
+            wide = torch.promote_types(param.dtype, point.dtype)
+            param.copy_(param.to(wide).lerp(point.to(wide), weight))
+        elif type(param) in _PLAIN and type(point) in _PLAIN:
+            plain[0].append(param)
+            plain[1].append(point)
         else:
-            param.copy_(param.to(dtype).lerp(point.to(dtype), weight))
+            param.lerp_(point, weight)
+    if plain[0]:
+        torch._foreach_lerp_(*plain, weight)

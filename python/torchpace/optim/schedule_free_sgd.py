@@ -11,8 +11,8 @@ from torchpace.optim._schedule_free import ScheduleFree
 class ScheduleFreeSGD(ScheduleFree, _torch_schedulefree.ScheduleFreeSGD):
     r"""Gradient descent that averages its parameters and needs no schedule, in one fused step.
 
-    With gradient :math:`g_t` at the parameter :math:`y_{t-1}`, the step :math:`t` counted from 1 for each parameter and
-    :math:`z_0 = y_0`:
+    With gradient :math:`g_t` at the parameter :math:`y_{t-1}`, the step :math:`t` counted from 1 for each parameter,
+    and :math:`z_0 = y_0`:
 
     .. math::
         u_t &= g_t + \lambda y_{t-1} \\
@@ -22,20 +22,21 @@ class ScheduleFreeSGD(ScheduleFree, _torch_schedulefree.ScheduleFreeSGD):
         x_t &= (1 - c_t) \, x_{t-1} + c_t z_t \\
         y_t &= (1 - \beta) \, z_t + \beta x_t
 
-    :math:`x` is the mean of all :math:`z`, with weights that are equal after a warmup. It takes the place of a decaying
-    rate: at every step it is about where a training with a schedule that ends there would be, so the number of steps
-    need not be known ahead. Its authors advise a warmup, rates from 10 to 50 times those that go with a schedule and a
-    momentum of 0.9, and for long trainings :math:`\beta` of 0.95 or 0.98; rate and decay have to be tuned anew. It
-    keeps as much state as gradient descent with momentum.
+    :math:`x` is the mean of all :math:`z`, with weights that are equal after a warmup. It takes the place of a rate
+    that decays: its authors found it at every step about where a training with a schedule that ends there would be, so
+    the number of steps need not be known ahead. Its authors advise a warmup, rates from 10 to 50 times those that go
+    with a schedule and a momentum of 0.9, and for long trainings :math:`\beta` of 0.95 or 0.98; rate and decay have to
+    be tuned anew. It keeps as much state as gradient descent with momentum.
 
-    The parameter holds :math:`y` while it trains, where gradients are taken, and the result is :math:`x`, which is kept
-    nowhere: ``eval()`` puts it into the parameters, and ``train()`` puts :math:`y` back. So a training loop calls
+    The parameter holds :math:`y` while it trains, where gradients are taken, and the result is :math:`x`, which is
+    kept nowhere: ``eval()`` puts it into the parameters, and ``train()`` puts :math:`y` back. So a training loop calls
     ``optimizer.eval()`` wherever it calls ``model.eval()``, and also before weights are saved for use;
-    ``optimizer.train()`` goes with ``model.train()``. A step in eval mode is an error. Each of the two reads and writes
-    all parameters once, and both together bring them back within a few roundings, those of the parameters' type.
-    A checkpoint to go on from may be saved in either mode: ``state_dict`` has it as the option ``train_mode`` of
-    each group, and the weights that go with it are those of the same moment. Trainers that know of schedule-free
-    optimizers call both by themselves.
+    ``optimizer.train()`` goes with ``model.train()``. To step in eval mode is an error. Each of the two reads and
+    writes all parameters once, and both together bring them back within a few roundings, which are those of the
+    parameters' type. A checkpoint to go on from may be saved in either mode: ``state_dict`` has it as the option
+    ``train_mode`` of each group, and the weights that go with it are those of the same moment. transformers'
+    ``Trainer`` calls both around its evaluations, and accelerate's optimizer hands both on; what they save is what the
+    parameters hold then. Lightning and Fabric call neither.
 
     A model with batch norm has gathered its statistics at :math:`y`. Before it is evaluated, gather them at :math:`x`:
     after ``optimizer.eval()`` run some fifty batches through the model in its own train mode, under
@@ -72,13 +73,13 @@ class ScheduleFreeSGD(ScheduleFree, _torch_schedulefree.ScheduleFreeSGD):
     rate so far, 0-dim and float64; ``z``, of its shape.
 
     Differs from torch:
-        - torch has no schedule-free optimizer. Names of options and defaults are those of the authors' package
-          ``schedulefree``, from which this differs as follows.
-        - It begins in train mode, and in the package in eval mode. So a loop that never evaluates need not call
-          ``train()``, and what has been trained is still not the result before ``eval()``.
+        - torch has no schedule-free optimizers. Names of options and defaults are those of the authors' package
+          ``schedulefree``, and what follows is how it differs from that.
+        - It begins in train mode, the package in eval mode. So a loop that never evaluates need not call ``train()``;
+          but what it has trained is not the result before ``eval()``.
         - Each parameter counts its own steps and weights, which in the package are those of its group; so one that gets
-          its first gradient late begins an average of its own. Checkpoints of the package are read, and its counts
-          become those of each parameter.
+          its first gradient late begins an average of its own. States of the package load, and its counts become those
+          of each parameter.
         - A step leaves the gradient as it is, where the package writes into it.
         - A group that is added in eval mode is in eval mode, too.
 
