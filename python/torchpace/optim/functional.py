@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -137,14 +137,28 @@ def _options(arguments: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-adadelta = _fused(_adadelta.adadelta, "adadelta", "square_avgs", "acc_deltas")
-adagrad = _fused(_adagrad.adagrad, "adagrad", "state_sums")
-adam = _fused(_adam.adam, "adam", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", decoupled_weight_decay=False)
-adamax = _fused(_adamax.adamax, "adamax", "exp_avgs", "exp_infs")
-adamw = _fused(_adamw.adamw, "adam", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", decoupled_weight_decay=True)
-asgd = _fused(_asgd.asgd, "asgd", "etas", "mus", "axs")
-nadam = _fused(_nadam.nadam, "nadam", "mu_products", "exp_avgs", "exp_avg_sqs")
-radam = _fused(_radam.radam, "radam", "exp_avgs", "exp_avg_sqs")
-rmsprop = _fused(_rmsprop.rmsprop, "rmsprop", "square_avgs", "momentum_buffer_list", "grad_avgs")
-rprop = _fused(_rprop.rprop, "rprop", "prevs", "step_sizes")
-sgd = _fused(_sgd.sgd, "sgd", "momentum_buffer_list")
+# Typed as torch has them.
+if TYPE_CHECKING:
+    from torch.optim.adadelta import adadelta
+    from torch.optim.adagrad import adagrad
+    from torch.optim.adam import adam
+    from torch.optim.adamax import adamax
+    from torch.optim.adamw import adamw
+    from torch.optim.asgd import asgd
+    from torch.optim.nadam import nadam
+    from torch.optim.radam import radam
+    from torch.optim.rmsprop import rmsprop
+    from torch.optim.rprop import rprop
+    from torch.optim.sgd import sgd
+else:
+    adadelta = _fused(_adadelta.adadelta, "adadelta", "square_avgs", "acc_deltas")
+    adagrad = _fused(_adagrad.adagrad, "adagrad", "state_sums")
+    adam = _fused(_adam.adam, "adam", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", decoupled_weight_decay=False)
+    adamax = _fused(_adamax.adamax, "adamax", "exp_avgs", "exp_infs")
+    adamw = _fused(_adamw.adamw, "adam", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs", decoupled_weight_decay=True)
+    asgd = _fused(_asgd.asgd, "asgd", "etas", "mus", "axs")
+    nadam = _fused(_nadam.nadam, "nadam", "mu_products", "exp_avgs", "exp_avg_sqs")
+    radam = _fused(_radam.radam, "radam", "exp_avgs", "exp_avg_sqs")
+    rmsprop = _fused(_rmsprop.rmsprop, "rmsprop", "square_avgs", "momentum_buffer_list", "grad_avgs")
+    rprop = _fused(_rprop.rprop, "rprop", "prevs", "step_sizes")
+    sgd = _fused(_sgd.sgd, "sgd", "momentum_buffer_list")
