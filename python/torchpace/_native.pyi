@@ -21,6 +21,7 @@ __all__ = [
     "retune",
     "scale",
     "scale_lr",
+    "step_on_lists",
 ]
 
 __version__: str

@@ -238,7 +238,7 @@ impl Setup {
             })
             .collect();
         let (number, lengths_start, firsts_start) = (tasks.len() as u32, lengths.as_ptr(), firsts.as_ptr());
-        let of_tasks = vec![argument(&number), argument(&lengths_start), argument(&firsts_start)];
+        let of_tasks = [argument(&number), argument(&lengths_start), argument(&firsts_start)];
         let (sums_at, completed_at) = (vec![argument(&sums_start)], vec![argument(&completed_start)]);
         // SAFETY: as above.
         unsafe {
