@@ -1,18 +1,12 @@
 """The schedule-free rules in torch's operators, for steps that cannot be fused, and their two modes."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import (
-    Optimizer,
-    ParamsT,
-    _get_capturable_supported_devices,
-    _use_grad_for_differentiable,
-)
+from torch.optim.optimizer import ParamsT
 
-_Loss = TypeVar("_Loss", bound="float | Tensor")
+from torchpace.optim._by_operators import ByOperators, advance, check, new_count, parts
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 """The types whose lists one operator takes at once; of others it takes no mixture."""
@@ -21,23 +15,12 @@ _SHARED = ("k", "weight_sum", "lr_max", "scheduled_lr")
 """What the authors' package counts for a whole group, among its options; here each parameter counts its own."""
 
 
-class _ScheduleFree(Optimizer):
+class _ScheduleFree(ByOperators):
     """What both have. What is said of the classes of `torchpace.optim` is true of them, but for clipping."""
 
-    _slots: ClassVar[tuple[str, ...]]
-    """The state entries of a parameter's shape; the first is what the average is made of."""
-
     def _init_checked(self, params: ParamsT, options: dict[str, Any]) -> None:
-        lr = options["lr"]
-        if isinstance(lr, Tensor) and lr.numel() != 1:
-            raise ValueError("Tensor lr must be 1-element")
-        if not lr >= 0:
-            raise ValueError(f"Invalid learning rate: {lr}")
-        if "eps" in options and not options["eps"] >= 0:
-            raise ValueError(f"Invalid epsilon value: {options['eps']}")
-        for name in ("weight_decay", "warmup_steps", "r", "weight_lr_power"):
-            if not options[name] >= 0:
-                raise ValueError(f"Invalid {name} value: {options[name]}")
+        names = ("eps", "weight_decay", "warmup_steps", "r", "weight_lr_power")
+        check(options["lr"], **{name: options[name] for name in names if name in options})
         super().__init__(params, {**options, "train_mode": True})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -52,9 +35,8 @@ class _ScheduleFree(Optimizer):
         """Take over a state, also one of the authors' package, which counts for a whole group."""
         super().__setstate__(state)
         names = ("warmup_steps", "r", "weight_lr_power", "foreach", "maximize", "capturable", "differentiable")
+        self._set_missing(*names, "train_mode")
         for group in self.param_groups:
-            for name in (*names, "train_mode"):
-                group.setdefault(name, self.defaults[name])
             shared = {name: group.pop(name) for name in _SHARED if name in group}
             for param in group["params"]:
                 entries = self.state.get(param, {})
@@ -62,7 +44,7 @@ class _ScheduleFree(Optimizer):
                     entries.update(step=shared["k"], weight_sum=shared["weight_sum"], lr_max=shared["lr_max"])
                 for name in ("step", "weight_sum", "lr_max"):
                     if name in entries and not isinstance(entries[name], Tensor):
-                        new = _count(param, group) if name == "step" else _wide(_count(param, group))
+                        new = self._new_entry(name, param, group)
                         entries[name] = new.fill_(float(entries[name]))
 
     @torch.no_grad()
@@ -106,56 +88,25 @@ class _ScheduleFree(Optimizer):
         """The share of the average in the point where gradients are taken."""
         raise NotImplementedError
 
-    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
-        """Add the parameters with a gradient, their gradients, counts, sums, largest rates and slots to the lists."""
-        has_complex = False
-        for param in group["params"]:
-            if param.grad is None:
-                continue
-            if param.grad.is_sparse:
-                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-            has_complex |= torch.is_complex(param)
-            state = self.state[param]
-            if len(state) == 0:
-                state["step"] = _count(param, group)
-                state["weight_sum"], state["lr_max"] = _wide(state["step"]), _wide(state["step"])
-                for name in self._slots:
-                    begin = torch.clone if name == "z" else torch.zeros_like
-                    state[name] = begin(param.detach(), memory_format=torch.preserve_format)
-            values = (param, param.grad, *(state[name] for name in ("step", "weight_sum", "lr_max", *self._slots)))
-            for into, value in zip(lists, values, strict=True):
-                into.append(value)
-        return has_complex
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], _Loss]) -> _Loss: ...
-
-    @_use_grad_for_differentiable
-    def step(self, closure: Callable[[], _Loss] | None = None) -> _Loss | None:
-        """Perform a single optimization step."""
+    def _check_step(self) -> None:
         check_mode(self.param_groups)
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            lists: tuple[list[Tensor], ...] = tuple([] for _ in range(5 + len(self._slots)))
-            self._init_group(group, *lists)
-            for param, grad, count, weight_sum, lr_max, *slots in zip(*lists, strict=True):
-                lr, share, step = _average(group, param, count, weight_sum, lr_max)
-                grad = -grad if group["maximize"] else grad
-                if torch.is_complex(param):
-                    param, grad = torch.view_as_real(param), torch.view_as_real(grad)
-                    slots = [torch.view_as_real(slot) for slot in slots]
-                z, direction = slots[0], self._direction(group, grad, step, *slots[1:])
-                if group["weight_decay"] != 0:
-                    direction = direction + param * group["weight_decay"]
-                param.add_((z - param) * share).add_(direction * (lr * (self._beta(group) * (1 - share) - 1)))
-                z.sub_(direction * lr)
-        return loss
+
+    def _new_entry(self, name: str, param: Tensor, group: dict[str, Any]) -> Tensor:
+        if name in ("weight_sum", "lr_max"):
+            return new_count(param, group).double()
+        if name == "z":
+            return torch.clone(param.detach(), memory_format=torch.preserve_format)
+        return super()._new_entry(name, param, group)
+
+    def _update(self, group: dict[str, Any], param: Tensor, grad: Tensor, *entries: Tensor) -> None:
+        count, weight_sum, lr_max, *slots = entries
+        lr, share, step = _average(group, param, count, weight_sum, lr_max)
+        param, grad, z, *others = parts(param, -grad if group["maximize"] else grad, *slots)
+        direction = self._direction(group, grad, step, *others)
+        if group["weight_decay"] != 0:
+            direction = direction + param * group["weight_decay"]
+        param.add_((z - param) * share).add_(direction * (lr * (self._beta(group) * (1 - share) - 1)))
+        z.sub_(direction * lr)
 
     def _direction(self, group: dict[str, Any], grad: Tensor, step: Any, *slots: Tensor) -> Tensor:
         """What a step is taken against, but for the decay."""
@@ -165,7 +116,7 @@ class _ScheduleFree(Optimizer):
 class ScheduleFreeSGD(_ScheduleFree):
     """Without a second moment."""
 
-    _slots = ("z",)
+    _entries = ("step", "weight_sum", "lr_max", "z")
     _beta_name = "momentum"
 
     def __init__(
@@ -206,7 +157,7 @@ class ScheduleFreeSGD(_ScheduleFree):
 class ScheduleFreeAdamW(_ScheduleFree):
     """With the second moment of Adam."""
 
-    _slots = ("z", "exp_avg_sq")
+    _entries = ("step", "weight_sum", "lr_max", "z", "exp_avg_sq")
     _beta_name = "betas[0]"
 
     def __init__(
@@ -269,42 +220,24 @@ def check_mode(groups: list[dict[str, Any]]) -> None:
             )
 
 
-def _count(param: Tensor, group: dict[str, Any]) -> Tensor:
-    dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
-    return torch.zeros((), dtype=dtype, device=param.device if group["capturable"] else "cpu")
-
-
-def _wide(count: Tensor) -> Tensor:
-    # Of its own memory: a count may be wide itself.
-    return count.to(torch.float64, copy=True)
-
-
 def _average(
     group: dict[str, Any], param: Tensor, count: Tensor, weight_sum: Tensor, lr_max: Tensor
 ) -> tuple[Any, Any, Any]:
     """Count, and enter the weight of this step; its rate, its share of the average and its number."""
-    is_compiling = torch.compiler.is_compiling()
-    if group["capturable"] and not is_compiling:
-        devices = _get_capturable_supported_devices()
-        if not (param.device.type == count.device.type and param.device.type in devices):
-            raise AssertionError(f"If capturable=True, params and state_steps must be on supported devices: {devices}.")
     lr, warmup_steps = group["lr"], group["warmup_steps"]
     r, power = float(group["r"]), float(group["weight_lr_power"])
-    count += 1
-    if not (group["capturable"] or is_compiling):
-        number = count.item()
+    step = advance(group, param, count)
+    if not isinstance(step, Tensor):
         lr = lr.item() if isinstance(lr, Tensor) and not lr.requires_grad else lr
-        if number < warmup_steps:
-            lr = lr * (number / warmup_steps)
+        if step < warmup_steps:
+            lr = lr * (step / warmup_steps)
         rate = lr.item() if isinstance(lr, Tensor) else float(lr)
         largest = max(lr_max.item(), rate)
-        weight = number**r * largest**power
+        weight = step**r * largest**power
         total = weight_sum.item() + weight
         weight_sum.fill_(total)
         lr_max.fill_(largest)
-        return (lr.reshape(()) if isinstance(lr, Tensor) else lr), weight / total if total != 0 else 0.0, number
-    # A graph, or a compiled step, reads the numbers anew each time it runs.
-    step = count.double()
+        return (lr.reshape(()) if isinstance(lr, Tensor) else lr), weight / total if total != 0 else 0.0, step
     lr = lr.reshape(()).double() if isinstance(lr, Tensor) else torch.full_like(step, lr)
     if warmup_steps > 0:
         lr = lr * (step / warmup_steps).clamp(max=1)
