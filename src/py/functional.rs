@@ -5,14 +5,12 @@ use pyo3::types::{PyDict, PyList};
 
 use super::end::Stop;
 use super::options::GroupOptions;
-use super::torch::{Tensor, Torch};
+use super::plain::{Lists, MUCH};
+use super::torch::Torch;
 use crate::batch::{Batch, Group, Unfit};
 use crate::rule::{Options, Rule};
 use crate::rules::{self, Visitor};
 use crate::tensor::{Operands, Territory, View};
-
-/// Work of at least this many elements is done without the GIL.
-const MUCH: usize = 1 << 15;
 
 type Objects<'py> = Vec<Bound<'py, PyAny>>;
 
@@ -33,14 +31,14 @@ pub fn step_on_lists<'py>(
 ) -> PyResult<Option<String>> {
     let py = options.py();
     let torch = Torch::get(py)?;
-    match rules::visit(rule, Lists { torch, options, params, grads, slots, steps, fresh, threads })? {
+    match rules::visit(rule, Call { torch, options, params, grads, slots, steps, fresh, threads })? {
         Ok(()) => Ok(None),
         Err(Stop::Torch(reason) | Stop::One(reason)) => Ok(Some(reason)),
         Err(Stop::Error(error)) => Err(error),
     }
 }
 
-struct Lists<'py> {
+struct Call<'py> {
     torch: &'py Torch,
     options: Bound<'py, PyDict>,
     params: Objects<'py>,
@@ -51,7 +49,7 @@ struct Lists<'py> {
     threads: usize,
 }
 
-impl Visitor for Lists<'_> {
+impl Visitor for Call<'_> {
     type Output = Result<(), Stop>;
 
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
@@ -73,24 +71,24 @@ impl Visitor for Lists<'_> {
         if !(fit && wanted(&grads, true) && wanted(&steps, R::COUNTED)) {
             return Err(Stop::Torch("the lists are of unlike lengths".to_owned()));
         }
-        let used: Vec<&Objects<'_>> =
-            slots.iter().enumerate().filter(|(k, _)| is_there(*k)).map(|(_, list)| list).collect();
-        let all = [&params, &grads].into_iter().chain(used).chain(R::COUNTED.then_some(&steps));
-        let tensors = all.map(|list| plain(torch, list)).collect::<Result<Vec<_>, _>>()?;
+        let mut lists: Vec<&[Bound<'_, PyAny>]> = vec![&params, &grads, &steps];
+        lists.extend((0..S).filter(|&k| is_there(k)).map(|k| &slots[k][..]));
+        let odd = || Stop::Torch("a tensor is no plain one".to_owned());
+        let tensors = Lists::of(torch, &lists)?.ok_or_else(odd)?;
         // From here to the end no Python code runs, so what is read stays true.
-        let mut views = tensors.iter().map(|list| views(py, torch, list)).collect::<Result<Vec<_>, _>>()?.into_iter();
-        let mut next = || views.next().unwrap_or_default();
-        let (param_views, grad_views) = (next(), next());
-        let slot_views: [Vec<View<'_>>; S] = core::array::from_fn(|k| if is_there(k) { next() } else { Vec::new() });
-        let step_views = next();
+        let views = tensors.views(py, torch)?.ok_or_else(odd)?;
+        let [params_at, grads_at, steps_at, slots_at @ ..] = &views[..] else { return Err(odd()) };
+        let mut own = slots_at.iter();
+        let slots_at: [Option<&Vec<View<'_>>>; S] =
+            core::array::from_fn(|k| if is_there(k) { own.next() } else { None });
         let mut batch = Batch::new(None);
-        for (i, (&param, &grad)) in param_views.iter().zip(&grad_views).enumerate() {
-            let of = |k: usize, is_it: bool| slot_views[k].get(i).copied().filter(|_| is_it);
+        for (i, (&param, &grad)) in params_at.iter().zip(grads_at).enumerate() {
+            let of = |k: usize, is_it: bool| slots_at[k].filter(|_| is_it).and_then(|views| views.get(i)).copied();
             let operands = Operands {
                 param,
                 grad,
                 slots: core::array::from_fn(|k| of(k, live[k])),
-                step: step_views.get(i).copied(),
+                step: steps_at.get(i).copied(),
                 scalars: core::array::from_fn(|k| of(k, R::SCALARS[k])),
             };
             let fresh = fresh.get(i).copied().unwrap_or(false);
@@ -111,28 +109,9 @@ impl Visitor for Lists<'_> {
         } else {
             py.detach(|| ready.run(&threads));
         }
-        let written = params.iter().chain(steps.iter());
-        let written = written.chain((0..S).filter(|&k| is_there(k)).flat_map(|k| &slots[k]));
-        torch.increment_version(&PyList::new(py, written.collect::<Vec<_>>())?)?;
+        // All but the gradients.
+        let written = lists.iter().enumerate().filter(|(k, _)| *k != 1).flat_map(|(_, list)| *list);
+        torch.increment_version(&PyList::new(py, written)?)?;
         Ok(())
     }
-}
-
-/// The objects as tensors, if all are plain ones and none is a conjugate or negative view.
-fn plain(torch: &Torch, objects: &Objects<'_>) -> Result<Vec<Tensor>, Stop> {
-    let plain = |object: &Bound<'_, PyAny>| {
-        let py = object.py();
-        let tensor = torch.plain(object).ok_or_else(|| Stop::Torch("a tensor is no plain one".to_owned()))?;
-        if torch.is_negative_view(py, &tensor)? || tensor.is_conjugate_view(py)? {
-            return Err(Stop::Torch("a tensor is a conjugate or negative view".to_owned()));
-        }
-        Ok(tensor)
-    };
-    objects.iter().map(plain).collect()
-}
-
-/// The memory of the tensors, if torch describes all.
-fn views<'a>(py: Python<'_>, torch: &Torch, tensors: &'a [Tensor]) -> Result<Vec<View<'a>>, Stop> {
-    let view = |tensor| torch.memory(py, tensor).map_err(|_| Stop::Torch("a tensor has no plain memory".to_owned()));
-    tensors.iter().map(view).collect()
 }

@@ -12,6 +12,7 @@ mod list;
 mod lr_scheduler;
 mod optimizer;
 mod options;
+mod plain;
 mod plan;
 mod schedule;
 mod step;

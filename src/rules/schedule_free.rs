@@ -39,9 +39,9 @@ impl Averaging {
 
     /// `lr_t`, and in the places of `c` and of the rate of `y` what [`advance`](Self::advance) makes them of.
     pub fn coeffs<N: Number>(&self, lr: N, step: N) -> [N; 3] {
-        let [one, warmup_steps] = [1.0, self.warmup_steps].map(N::lit);
-        let share = N::if_less(step, warmup_steps, step / warmup_steps, one);
-        [lr * share, N::lit(self.weight_lr_power), step.pow(N::lit(self.r))]
+        // A NaN stays, to be refused.
+        let longer = (N::lit(self.warmup_steps) / step).max(N::lit(1.0));
+        [lr / longer, N::lit(self.weight_lr_power), step.pow(N::lit(self.r))]
     }
 
     /// `lr_t`, `c` and the rate of `y`; `weight_sum` and `lr_max`.

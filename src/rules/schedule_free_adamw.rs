@@ -36,7 +36,7 @@ impl Rule<9, 4> for ScheduleFreeAdamW {
     const COEFFS: [&'static str; 9] =
         ["lr", "share", "y_rate", "beta1", "beta2", "beta2_rest", "unbias", "eps", "decay"];
     const ORIGINS: [Origin; 9] = [
-        Value("lr"),
+        Value("warmup_steps"),
         Value("weight_lr_power"),
         Value("r"),
         Value("betas[0]"),

@@ -31,7 +31,7 @@ impl Rule<5, 3> for ScheduleFreeSgd {
     const NAME: &'static str = "schedule_free_sgd";
     const COEFFS: [&'static str; 5] = ["lr", "share", "y_rate", "momentum", "decay"];
     const ORIGINS: [Origin; 5] =
-        [Value("lr"), Value("weight_lr_power"), Value("r"), Value("momentum"), Value("weight_decay")];
+        [Value("warmup_steps"), Value("weight_lr_power"), Value("r"), Value("momentum"), Value("weight_decay")];
     const SLOTS: [&'static str; 3] = ["weight_sum", "lr_max", "z"];
     const AS_PARAM: [bool; 3] = [false, false, true];
     const SCALARS: [bool; 3] = [true, true, false];

@@ -97,6 +97,7 @@ impl Optimizer {
     ///
     /// Those of [`step`](Self::step); torch refuses the backward pass.
     pub fn backward_step(&mut self, loss: &Tensor) -> Result<Outcome, Error> {
+        self.check_mode()?;
         self.zero_grad()?;
         loss.f_backward()?;
         self.step()

@@ -514,6 +514,9 @@ def test_optimizers_that_have_no_bound():
         CurvatureLR(3, bowl.loss)
     with pytest.raises(ValueError, match=r"param_groups\[0\]: maximize is True, expected False"):
         CurvatureLR(torch.optim.SGD([bowl.theta], lr=1.0, maximize=True), bowl.loss)
+    for name in ("Adam", "AdamW"):
+        with pytest.raises(ValueError, match=r"param_groups\[0\]: cautious is True, expected False"):
+            CurvatureLR(getattr(optim, name)([bowl.theta], lr=1.0, cautious=True), bowl.loss)
     with pytest.raises(ValueError, match=r"initial_lr are \[0.0\], expected one > 0"):
         CurvatureLR(torch.optim.SGD([bowl.theta], lr=0.0), bowl.loss)
 

@@ -92,8 +92,14 @@ NOT_FINITE = [
     ("NAdam", {"betas": (0.9, NAN)}, "betas[1]"),
     *(("ASGD", {"lr": value}, "lr") for value in (INF, -INF, NAN)),
     *(("ASGD", {name: NAN}, name) for name in ("weight_decay", "lambd", "alpha", "t0")),
-    *(("ScheduleFreeAdamW", {name: NAN}, name) for name in ("weight_decay", "eps", "r", "weight_lr_power")),
-    *(("ScheduleFreeSGD", {name: NAN}, name) for name in ("weight_decay", "momentum", "r", "weight_lr_power")),
+    *(
+        ("ScheduleFreeAdamW", {name: NAN}, name)
+        for name in ("weight_decay", "eps", "r", "warmup_steps", "weight_lr_power")
+    ),
+    *(
+        ("ScheduleFreeSGD", {name: NAN}, name)
+        for name in ("weight_decay", "momentum", "r", "warmup_steps", "weight_lr_power")
+    ),
     *((name, {"r": 1e10}, "r") for name in ("ScheduleFreeAdamW", "ScheduleFreeSGD")),
 ]
 

@@ -1,4 +1,5 @@
-"""State that is one number of a parameter, beside its step count: NAdam's `mu_product`, ASGD's `eta` and `mu`."""
+"""State that is one number of a parameter, beside its step count: NAdam's `mu_product`, ASGD's `eta` and `mu`,
+`weight_sum` and `lr_max` of the schedule-free."""
 
 import copy
 import io
@@ -12,8 +13,18 @@ import torch
 import cases
 from torchpace import optim
 
-SCALARS = {"NAdam": ["mu_product"], "ASGD": ["eta", "mu"]}
-OPTIONS = {"NAdam": {"momentum_decay": 0.1}, "ASGD": {"lambd": 0.1, "t0": 1.0}}
+SCALARS = {
+    "NAdam": ["mu_product"],
+    "ASGD": ["eta", "mu"],
+    "ScheduleFreeAdamW": ["weight_sum", "lr_max"],
+    "ScheduleFreeSGD": ["weight_sum", "lr_max"],
+}
+OPTIONS = {
+    "NAdam": {"momentum_decay": 0.1},
+    "ASGD": {"lambd": 0.1, "t0": 1.0},
+    "ScheduleFreeAdamW": {"warmup_steps": 3},
+    "ScheduleFreeSGD": {"r": 0.5},
+}
 INF, NAN = float("inf"), float("nan")
 
 each_optimizer = pytest.mark.parametrize("name", SCALARS)
@@ -23,7 +34,8 @@ each_scalar = pytest.mark.parametrize(("name", "scalar"), [(name, one) for name 
 def make(name, library=optim, dtype=torch.float32, steps=2, **options):
     params = [torch.nn.Parameter(torch.linspace(1, 2, size).to(dtype)) for size in (4, 3)]
     options = {"lr": 0.1, **OPTIONS[name], **options}
-    optimizer = getattr(library, name)(params, **options)
+    cls = getattr(optim, name) if library is optim else cases.torchs(name)
+    optimizer = cls(params, **options)
     step(optimizer, steps)
     return optimizer, params
 
@@ -41,10 +53,9 @@ def everything(optimizer, params):
 
 
 def test_these_are_all():
-    """But for those of the schedule-free ones, which are float64 whatever torch's default: test_schedule_free.py."""
-    found = {name: list(getattr(optim, name)._scalars) for name in cases.OPTIMIZERS}
-    assert found.pop("ScheduleFreeAdamW") == found.pop("ScheduleFreeSGD") == ["weight_sum", "lr_max"]
-    assert {name: scalars for name, scalars in found.items() if scalars} == SCALARS
+    assert {
+        name: list(getattr(optim, name)._scalars) for name in cases.OPTIMIZERS if getattr(optim, name)._scalars
+    } == (SCALARS)
 
 
 @pytest.mark.parametrize("default", [torch.float32, torch.float64], ids=str)

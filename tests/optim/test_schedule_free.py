@@ -132,6 +132,38 @@ def test_three_sequences_of_sgd(module):
 
 
 @each_name
+@each_module
+def test_the_three_sequences_of_the_paper(module, name):
+    """All kept, along random gradients, with every option."""
+    share, rate, decay, warmup, r = 0.7, 0.1, 0.05, 4, 0.5
+    sharing = {"betas": (share, 0.9), "eps": 1e-3} if name == "ScheduleFreeAdamW" else {"momentum": share}
+    param = torch.nn.Parameter(torch.linspace(-1, 1, 50, dtype=torch.float64))
+    optimizer = getattr(module, name)([param], lr=rate, weight_decay=decay, warmup_steps=warmup, r=r, **sharing)
+    x = y = z = param.detach().numpy().copy()
+    square, total = np.zeros(50), 0.0
+    for t in range(1, 31):
+        grad = np.random.default_rng(t).standard_normal(50)
+        param.grad = torch.from_numpy(grad)
+        optimizer.step()
+        direction = grad
+        if name == "ScheduleFreeAdamW":
+            square = 0.9 * square + 0.1 * grad**2
+            direction = grad / (np.sqrt(square / (1 - 0.9**t)) + 1e-3)
+        now = rate * min(1, t / warmup)
+        total += t**r * now**2
+        c = t**r * now**2 / total
+        z = z - now * (direction + decay * y)
+        x = (1 - c) * x + c * z
+        y = (1 - share) * z + share * x
+        np.testing.assert_allclose(param.detach().numpy(), y, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(optimizer.state[param]["z"].numpy(), z, rtol=1e-12, atol=1e-12)
+        if t % 10 == 0:
+            optimizer.eval()
+            np.testing.assert_allclose(param.detach().numpy(), x, rtol=1e-12, atol=1e-12)
+            optimizer.train()
+
+
+@each_name
 @each_dtype
 @each_module
 @pytest.mark.filterwarnings("ignore:Complex modules:UserWarning")

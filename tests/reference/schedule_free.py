@@ -1,22 +1,22 @@
-"""Schedule-free AdamW and gradient descent (Defazio et al., The road less scheduled, 2024), with all three sequences;
-weights, warmup and decay as in the authors' package since 1.3."""
+"""Schedule-free AdamW and gradient descent (Defazio et al., The road less scheduled, 2024), as in the authors' package
+since 1.3: y moves by what the step and the average move it. That y, z and the average are the paper's three sequences
+is tested in tests/optim/test_schedule_free.py; beside large values their mixture has roundings of its own."""
 
 import numpy as np
 
 
 def averaged(theta, direction, state, *, lr, beta, weight_decay, warmup_steps, r, weight_lr_power):
-    """y after z has stepped against a direction and the decay of y, and x has taken it up."""
-    t = state["t"]
-    z, x = state.get("z", theta), state.get("x", theta)
+    """y after z has stepped against a direction and the decay of y, and the average has taken it up."""
+    t, z = state["t"], state.get("z", theta)
     if t < warmup_steps:
         lr = lr * t / warmup_steps
     state["lr_max"] = max(state.get("lr_max", 0.0), lr)
     weight = t**r * state["lr_max"] ** weight_lr_power
     state["weights"] = state.get("weights", 0.0) + weight
     c = weight / state["weights"] if state["weights"] else 0.0
-    z = state["z"] = z - lr * (direction + weight_decay * theta)
-    x = state["x"] = (1 - c) * x + c * z
-    return (1 - beta) * z + beta * x
+    direction = direction + weight_decay * theta
+    state["z"] = z - lr * direction
+    return theta + c * (z - theta) + lr * (beta * (1 - c) - 1) * direction
 
 
 def schedule_free_adamw(

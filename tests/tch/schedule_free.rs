@@ -64,6 +64,9 @@ fn modes() {
         assert!(params.iter().zip(&before).any(|(param, before)| !param.equal(before)));
         let averages: Vec<_> = params.iter().map(tch::Tensor::copy).collect();
         loss(&params, 3).backward();
+        let grads: Vec<_> = params.iter().map(|param| param.grad().copy()).collect();
+        assert!(matches!(optimizer.backward_step(&loss(&params, 4)).unwrap_err(), Error::EvalMode { group: 0 }));
+        assert!(params.iter().zip(&grads).all(|(param, grad)| param.grad().equal(grad)));
         let error = optimizer.step().unwrap_err();
         assert!(matches!(error, Error::EvalMode { group: 0 }), "{error}");
         assert_eq!(
@@ -98,6 +101,18 @@ fn a_file_knows_its_mode() {
     for (a, b) in variables(&left).iter().zip(variables(&right)) {
         assert_eq!(values(a), values(&b));
     }
+}
+
+#[test]
+fn a_group_that_comes_later_is_in_the_mode_of_the_others() {
+    let group = |name| Group::new([(name, leaf(&[1.0]))], 0.1, ScheduleFreeSgd::default());
+    let mut optimizer = ScheduleFreeSgd::build_groups(vec![group("first")]).unwrap();
+    optimizer.eval().unwrap();
+    optimizer.add_group(group("second")).unwrap();
+    assert!(matches!(optimizer.step().unwrap_err(), Error::EvalMode { .. }));
+    optimizer.train().unwrap();
+    assert!(optimizer.is_training());
+    optimizer.step().unwrap();
 }
 
 #[test]

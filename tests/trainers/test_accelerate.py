@@ -99,15 +99,3 @@ def test_a_plateau_after_a_warmup():
         run.optimizer.step()
         run.scheduler.step(metric)
     assert rates == pytest.approx([0.05, 0.075, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
-
-
-def test_schedule_free_modes_are_handed_through():
-    param = torch.nn.Parameter(torch.ones(3))
-    inner = optim.ScheduleFreeAdamW([param])
-    optimizer = accelerate.Accelerator(cpu=True).prepare(inner)
-    param.grad = torch.ones(3)
-    optimizer.step()
-    optimizer.eval()
-    assert inner.param_groups[0]["train_mode"] is False
-    optimizer.train()
-    assert inner.param_groups[0]["train_mode"] is True

@@ -144,27 +144,3 @@ def test_our_optimizer_under_the_trainers_own_schedule(tmp_path):
     _, rates = train(configure, tmp_path, lr_scheduler_type="linear", warmup_steps=6)
     ours = schedule.warmup(6).then(schedule.linear(STEPS - 6))
     assert rates == pytest.approx([ours(step, 0.02) for step in range(STEPS)], rel=1e-12)
-
-
-def test_schedule_free_is_put_into_its_modes(tmp_path):
-    """Averages where the trainer evaluates; points, to go on from, where it trains."""
-    made, modes = [], []
-
-    class Noted(optim.ScheduleFreeAdamW):
-        def eval(self):
-            super().eval()
-            modes.append(False)
-
-        def train(self):
-            if not self.param_groups[0]["train_mode"]:
-                modes.append(True)
-            super().train()
-
-    def configure(params):
-        made.append(Noted(params, lr=0.01, warmup_steps=5))
-        return made[0], torch.optim.lr_scheduler.LambdaLR(made[0], lambda _: 1.0)
-
-    train(configure, tmp_path, eval_strategy="steps", eval_steps=STEPS // 3)
-    assert modes[:2] == [False, True]
-    assert made[0].state[made[0].param_groups[0]["params"][0]]["step"] == STEPS
-    assert made[0].last_path == "fused"

@@ -58,9 +58,9 @@ class CurvatureLR(LRScheduler):
     of scale, and with full or large batches.
 
     Args:
-        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW, torch's or ours, without ``maximize``; also one that a trainer
-            prepared, or in a wrapper: what is within is scheduled, by its own bound. Those that keep a state step at
-            their own ``lr`` until the first step has made it.
+        optimizer: SGD, RMSprop, Adagrad, Adam or AdamW, torch's or ours, without ``maximize`` and ``cautious``; also
+            one that a trainer prepared, or in a wrapper: what is within is scheduled, by its own bound. Those that keep
+            a state step at their own ``lr`` until the first step has made it.
         loss: what `sharpness` takes: ``loss()``, or ``loss(batch)`` where there is ``data``. It is called in `step`.
         data: batches; each measurement takes the next ``batches`` of a new iterator, which changes none of those that
             a loader gives to others, or of the iterator that it is (default: None).
@@ -82,7 +82,7 @@ class CurvatureLR(LRScheduler):
         last_epoch: the number of the step before the first one; -1 begins anew (default: -1).
 
     Raises:
-        ValueError: an argument is out of its range; a group has ``maximize``, or all have ``initial_lr`` 0.
+        ValueError: an argument is out of its range; a group has ``maximize`` or ``cautious``, or all have ``initial_lr`` 0.
         TypeError: the optimizer is none that is known, or several in one; an argument is of a wrong type.
         KeyError: ``last_epoch >= 0`` and a group lacks ``initial_lr``.
         RuntimeError: in `step` too, what `sharpness` raises, as for a loss that is not finite; the step then has not

@@ -38,11 +38,18 @@ def known(optimizer: Any) -> list[Optimizer]:
 
     Raises:
         TypeError: it is not known how one steps.
+        ValueError: a group's updates are cautious, which no step bounds.
     """
     found = _unwrap.innermost(optimizer) if _unwrap.is_optimizer(optimizer) else [optimizer]
     for one in found:
         if not isinstance(one, _KNOWN):
             raise TypeError(f"optimizer is {type(one).__name__}, expected SGD, RMSprop, Adagrad, Adam or AdamW")
+        for index, group in enumerate(one.param_groups):
+            if group.get("cautious"):
+                raise ValueError(
+                    f"param_groups[{index}]: cautious is True, expected False: how far a cautious update goes depends "
+                    "on how many elements agree with the gradient"
+                )
     return found
 
 

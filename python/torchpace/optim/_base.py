@@ -12,6 +12,7 @@ from torch.optim.optimizer import StateDict
 from torchpace import _native
 from torchpace.optim import _clip
 from torchpace.optim._by_torch import ByTorch
+from torchpace.optim._last_step import OVERFLOW, AskedByScaler, forget, last_of
 
 _Loss = TypeVar("_Loss", bound="float | Tensor")
 
@@ -23,24 +24,6 @@ _CALLED = ("_init_group",)
 
 _WIDE = (torch.float32, torch.float64)
 """The types of other scalars."""
-
-_OVERFLOW = "skipped: the GradScaler found a gradient that is not finite"
-
-
-class _AskedByScaler:
-    """What a `GradScaler` looks for before it steps, and does not find in an optimizer without ``fused=True``.
-
-    That it asked is noted as torch's schedulers note a step, which the scaler may skip; so they do not take the skipped
-    step for one that was forgotten, and warn; and the step before is not taken for the last. A wrapper of our class,
-    which lacks it too, asks the optimizer in it.
-    """
-
-    def __get__(self, optimizer: Any, owner: type) -> bool:
-        if optimizer is not None:
-            optimizer._opt_called = True
-            if "_last" in optimizer.__dict__:
-                _forget(optimizer)["path"] = _OVERFLOW  # unless it steps, which says otherwise
-        raise AttributeError(f"{owner.__name__!r} object has no attribute '_step_supports_amp_scaling'")
 
 
 class Fused(ByTorch):
@@ -60,7 +43,7 @@ class Fused(ByTorch):
     """What Rust remembers from one step to the next."""
 
     # No data descriptor: what torch sets on an instance comes first.
-    _step_supports_amp_scaling = _AskedByScaler()
+    _step_supports_amp_scaling = AskedByScaler()
 
     def _construct(self, arguments: dict[str, Any]) -> None:
         """What a constructor does.
@@ -73,7 +56,7 @@ class Fused(ByTorch):
         on = {name: arguments[name] for name in off if _clip.is_on(name, arguments[name], off[name])}
         _clip.check(on)  # before torch fills the dicts that were given
         super().__init__(**{name: value for name, value in arguments.items() if name not in off and name != "self"})
-        _forget(self)
+        forget(self)
         self.defaults.update({name: True if off[name] is False else _clip.plain(value) for name, value in on.items()})
         for group in self.param_groups:
             for name in self._taken(group):
@@ -89,7 +72,7 @@ class Fused(ByTorch):
         `"torch: "` and the reason why torch's own code took the whole step; or `"skipped: "` and the reason why nothing
         was done. None before the first step, after one that raised, and in an optimizer just unpickled or copied.
         """
-        path: str | None = _last(self).get("path")
+        path: str | None = last_of(self).get("path")
         return path
 
     @property
@@ -100,7 +83,7 @@ class Fused(ByTorch):
         had a gradient; else None. Where all parameters are on one GPU it is there, unless the host had to know it
         (``nonfinite_norm="raise"``, or what may skip, and step counts on the host).
         """
-        norm: Tensor | None = _last(self).get("grad_norm")
+        norm: Tensor | None = last_of(self).get("grad_norm")
         return norm
 
     @property
@@ -111,7 +94,7 @@ class Fused(ByTorch):
         that is not finite, be it that it did not call `step` at all. False before the first step, and after one that
         raised. Where a GPU decides, `last_path` is "fused" all the same, and to ask waits for the GPU.
         """
-        last = _last(self)
+        last = last_of(self)
         path: str = last.get("path", "")
         return path.startswith("skipped: ") or any(bool(number != 0) for number in last.get("left_out", ()))
 
@@ -227,7 +210,7 @@ class Fused(ByTorch):
             _native.clear_grads(self.param_groups)
 
     def _step(self) -> None:
-        last = _forget(self)
+        last = forget(self)
         grad_scale, found_inf = self.__dict__.get("grad_scale"), self.__dict__.get("found_inf")
         norm: float | Tensor | None = None
         left_out: list[Tensor] = []  # numbers on a GPU, one of which is not 0 if the step was skipped there
@@ -240,7 +223,7 @@ class Fused(ByTorch):
             path = f"torch: {name} is overridden"
             self._widen_counts()
         elif found_inf is not None and found_inf.is_cpu and found_inf.item() != 0:
-            last["path"] = _OVERFLOW
+            last["path"] = OVERFLOW
             return
         else:
             if any(group.get("capturable") for group in self.param_groups):
@@ -313,7 +296,7 @@ class Fused(ByTorch):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _note(self, path: str) -> None:
         """Set `last_path` outside the trace, in which torch 2.10 cannot set an attribute of an optimizer."""
-        _forget(self)["path"] = path
+        forget(self)["path"] = path
 
     def _check_capture(self) -> None:
         """Raise or warn as torch's `step` where `capturable` and what happens do not go together."""
@@ -387,16 +370,3 @@ def _overridden(optimizer: Fused) -> str | None:
         if name in vars(optimizer) or getattr(type(optimizer), name, None) is not getattr(ours, name, None):
             return name
     return None
-
-
-def _last(optimizer: Any) -> dict[str, Any]:
-    """What the last step did, also of an optimizer within a wrapper of our class."""
-    found: dict[str, Any] = getattr(optimizer, "_last", {})
-    return found
-
-
-def _forget(optimizer: Any) -> dict[str, Any]:
-    """What the last step did, to be filled in. One dict for good, so that wrappers that took over `vars` see it."""
-    last: dict[str, Any] = optimizer.__dict__.setdefault("_last", {})
-    last.clear()
-    return last

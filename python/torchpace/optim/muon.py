@@ -13,6 +13,7 @@ from torch.optim.optimizer import ParamsT
 from torchpace.optim import _clip, _muon_step, _newton_schulz, _plain
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
+from torchpace.optim._last_step import OVERFLOW
 from torchpace.optim.adamw import AdamW
 
 Coefficients: TypeAlias = (
@@ -62,10 +63,9 @@ class Muon(Fused, _OfAnyShape):
     the arithmetic that AdamW did. Its state is half of AdamW's. The step is long, though: a square matrix of n rows
     takes 30 n^3 operations, as many as 5 n tokens take to go through it forward and back.
 
-    Parameters of one shape, or of its transpose, go through the products together, up to 64 MiB of them. On a CPU
-    without AMX, on one thread, torch's step took 1.4 times as long for 24 matrices of 128 x 128, 3 times for 64 x 64,
-    1.7 times for a transformer of width 128, and as long for one of 1024 x 1024. With ``ns_dtype=torch.float32`` it was
-    1.8 times there, since on such a CPU products in bfloat16 are the slower ones.
+    Parameters of one shape, or of its transpose, go through the products together, up to 64 MiB of them: for many small
+    matrices that is several times as fast as one by one, for one large matrix as fast. On a CPU without AMX products in
+    bfloat16 are the slower ones, and ``ns_dtype=torch.float32`` is faster.
 
     Args:
         params: parameters, named parameters or groups (dicts) of them, of two or more dimensions, or what
@@ -257,7 +257,7 @@ class Muon(Fused, _OfAnyShape):
             if _muon_step.shares_memory(matrices):
                 return "torch: tensors of the step share memory", None, []
             if found_inf is not None and found_inf.item() != 0:
-                return "skipped: the GradScaler found a gradient that is not finite", None, []
+                return OVERFLOW, None, []
             by_norm, scale = _clip.of_all(self.param_groups), 1.0
             if grad_scale is not None:
                 scale = grad_scale.double().reciprocal().float().item()

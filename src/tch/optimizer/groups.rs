@@ -67,7 +67,10 @@ impl Optimizer {
             let (name, found) = ("rule".to_owned(), O::RULE.to_owned());
             return Err(Error::Option { group: index, name, found, expected: "that of the other groups" });
         }
-        let table = Table::new(index, group.lr, group.options.entries())?;
+        let mut table = Table::new(index, group.lr, group.options.entries())?;
+        if let Some(mode) = self.settings.tables.last().and_then(Table::train_mode) {
+            table.set_train_mode(mode);
+        }
         self.params.take(group.params, |name, param| self.steps.add(index, name, param))?;
         self.settings.tables.push(table);
         self.steps.forget_options();

@@ -59,26 +59,34 @@ impl Optimizer {
 
     fn switch(&mut self, to_train: bool) -> Result<(), Error> {
         let Self { settings, steps, .. } = self;
-        // All that is new before any is written.
-        let mut moved: Vec<(Tensor, Tensor)> = Vec::new();
         for (k, (group, _, param)) in steps.params().into_iter().enumerate() {
             let Some(table) = settings.tables.get(group).filter(|table| table.train_mode() == Some(!to_train)) else {
                 continue;
             };
-            let beta = table.averaging()?;
-            let weight = if to_train { 1.0 - beta } else { 1.0 - 1.0 / beta };
+            let share = table.averaging()?;
             let state = steps.state(k);
-            let Some((_, z)) = state.iter().find(|(entry, _)| *entry == "z") else { continue };
-            let (param, z) = (parts(&param.f_detach()?)?, parts(z)?);
-            let wide = if [param.f_kind()?, z.f_kind()?].contains(&Kind::Double) { Kind::Double } else { Kind::Float };
-            let new = param.f_to_kind(wide)?.f_lerp(&z.f_to_kind(wide)?, weight)?;
-            moved.push((param, new));
+            if let Some((_, z)) = state.iter().find(|(entry, _)| *entry == "z") {
+                move_towards(param, z, if to_train { 1.0 - share } else { 1.0 - 1.0 / share })?;
+            }
         }
-        no_grad(|| moved.iter_mut().try_for_each(|(param, new)| param.f_copy_(new)))?;
-        for table in settings.tables.iter_mut().filter(|table| table.train_mode().is_some()) {
-            table.set_train_mode(to_train);
-        }
+        settings.tables.iter_mut().for_each(|table| table.set_train_mode(to_train));
         steps.forget_options();
         Ok(())
     }
+}
+
+/// Moves a parameter by this share of the way, in place and without memory of its size, which might be lacking midway;
+/// complex elements by their parts.
+fn move_towards(param: &Tensor, end: &Tensor, share: f64) -> Result<(), Error> {
+    no_grad(|| {
+        let (mut param, end) = (parts(param)?, parts(end)?);
+        if param.f_kind()? == end.f_kind()? {
+            let _ = param.f_lerp_(&end, share)?;
+        } else {
+            // In double, which holds both.
+            let moved = param.f_to_kind(Kind::Double)?.f_lerp(&end.f_to_kind(Kind::Double)?, share)?;
+            param.f_copy_(&moved)?;
+        }
+        Ok(())
+    })
 }
