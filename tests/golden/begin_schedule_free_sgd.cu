@@ -39,9 +39,9 @@ extern "C" __global__ void __launch_bounds__(256, 1) torchpace_schedule_free_sgd
         const double step = (double)*counts[task] + 1.0;
         const double weight_sum = (double)*weight_sums[task];
         const double lr_max = (double)*lr_maxs[task];
-        const double t0 = step / group.constants[1];
-        const double t1 = step < group.constants[1] ? t0 : group.constants[0];
-        const double t2 = lr * t1;
+        const double t0 = group.constants[0] / step;
+        const double t1 = larger(t0, group.constants[1]);
+        const double t2 = lr / t1;
         const double t3 = pow(step, group.constants[3]);
         const double t4 = larger(lr_max, t2);
         const double t5 = pow(t4, group.constants[2]);
