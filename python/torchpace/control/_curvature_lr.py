@@ -82,7 +82,7 @@ class CurvatureLR(LRScheduler):
         last_epoch: the number of the step before the first one; -1 begins anew (default: -1).
 
     Raises:
-        ValueError: an argument is out of its range; a group has ``maximize`` or ``cautious``; all have ``initial_lr`` 0.
+        ValueError: an argument is out of its range; a group has ``maximize`` or ``cautious``; all ``initial_lr`` are 0.
         TypeError: the optimizer is none that is known, or several in one; an argument is of a wrong type.
         KeyError: ``last_epoch >= 0`` and a group lacks ``initial_lr``.
         RuntimeError: in `step` too, what `sharpness` raises, as for a loss that is not finite; the step then has not
