@@ -101,19 +101,18 @@ test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
 
 # The binding's part in steps on a GPU, where a C++ compiler makes the kernels for the host: with counts of the host, then
 # of the device. No bits are compared with the CPU's here, which is that GPU (cargo test does).
-# Of the rules that need sums LAMB stands for all: blocks whose threads wait for each other take seconds here.
 SIMULATED := $(ENV)/simulated
 $(SIMULATED)/.built: $(SOURCES) $(shell find tests/cuda -type f) $(HAS_TORCH)
 	rm -rf $(SIMULATED)
-	$(BIN)/maturin build --release --quiet --interpreter $(PY) --features simulated --target-dir target/simulated --out $(SIMULATED)/wheel
+	$(BIN)/maturin build --profile simulated --quiet --interpreter $(PY) --features simulated --target-dir target/simulated --out $(SIMULATED)/wheel
 	$(PY) -m pip install --quiet --no-deps --target $(SIMULATED) $(SIMULATED)/wheel/*.whl
 	touch $@
 
 test-simulated: $(SIMULATED)/.built $(ENV)/.extra-test | tools-test
-	PYTHONPATH=$(SIMULATED) TORCHPACE_TEST_SIMULATED=1 TORCHPACE_TEST_DEVICE=cpu \
-		$(PY) -m pytest -k 'not bits_are_those and not LARS and not cautious' tests/simulated tests/gpu tests/optim/test_errors.py
-	PYTHONPATH=$(SIMULATED) TORCHPACE_TEST_DEVICE=cpu TORCHPACE_SIMULATED_NUMBERS=1 \
-		$(PY) -m pytest -k 'counts or skip or scaler' tests/gpu
+	PYTHONPATH=$(SIMULATED) TORCHPACE_TEST_SIMULATED=1 TORCHPACE_TEST_DEVICE=cpu PYTHONHASHSEED=0 \
+		$(PY) -m pytest -n $(WORKERS) -k 'not bits_are_those' tests/simulated tests/gpu tests/optim/test_errors.py
+	PYTHONPATH=$(SIMULATED) TORCHPACE_TEST_DEVICE=cpu TORCHPACE_SIMULATED_NUMBERS=1 PYTHONHASHSEED=0 \
+		$(PY) -m pytest -n $(WORKERS) -k 'counts or skip or scaler' tests/gpu
 
 ## On a machine with a GPU, from an installed wheel: needs torch, pytest, numpy and no Rust.
 HAS_WHEEL = $(PYTHON) -c 'import torchpace' || { echo 'error: install the wheel of torchpace into the environment of $(PYTHON)' >&2; exit 1; }

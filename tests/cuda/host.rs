@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Barrier;
 
 use libloading::{Library, Symbol};
 use torchpace::cuda::layout::THREADS;
@@ -15,22 +16,51 @@ pub struct Host {
     texts: Vec<String>,
 }
 
+/// Threads in a block whose threads wait for each other: each is one of the host's, and many take seconds.
+const WAITING: u32 = 32;
+
+/// A thread of a launch, as `shim.h` has it.
+#[repr(C)]
+struct Place {
+    grid: u32,
+    block: u32,
+    block_index: u32,
+    thread_index: u32,
+    wait: extern "C" fn(*const Barrier),
+    waited_for: *const Barrier,
+}
+
+/// What `__syncthreads` calls.
+extern "C" fn wait(barrier: *const Barrier) {
+    // SAFETY: that of the launch which the thread is of.
+    unsafe { &*barrier }.wait();
+}
+
+/// Whether the threads of a block wait for each other.
+fn waits(kernel: &Kernel) -> bool {
+    kernel.text.contains("__syncthreads")
+}
+
 /// Compiles kernels, each in a namespace of its own, behind `shim.h`. All within one without a name: the `static` of an
 /// inline function would else be one for all libraries of a process.
 pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
     let (mut source, mut cases, mut sizes) = (String::new(), String::new(), String::new());
     writeln!(source, "#include {:?}\n", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/shim.h")).unwrap();
     for (place, kernel) in kernels.iter().enumerate() {
-        let text = kernel.text.replace("extern \"C\" __global__", "__global__");
+        let mut text = kernel.text.replace("extern \"C\" __global__", "__global__");
+        if waits(kernel) {
+            let threads = format!("THREADS = {THREADS}");
+            assert!(text.contains(&threads), "{}", kernel.name);
+            text = text.replace(&threads, &format!("THREADS = {WAITING}"));
+        }
         writeln!(source, "namespace {{ namespace k{place} {{\n{text}\n}} }}\n").unwrap();
         let name = &kernel.name;
-        writeln!(cases, "    case {place}: return run(k{place}::{name}, grid, block, lockstep, arguments);").unwrap();
+        writeln!(cases, "    case {place}: return run(k{place}::{name}, here, arguments);").unwrap();
         writeln!(sizes, "    case {place}: return list_sizes(k{place}::{name}, sizes);").unwrap();
     }
     writeln!(
         source,
-        "extern \"C\" void launch(unsigned int kernel, unsigned int grid, unsigned int block, bool lockstep, \
-         void **arguments)\n{{\n    switch (kernel) {{\n{cases}    }}\n}}\n\n\
+        "extern \"C\" void run(unsigned int kernel, const Place &here, void **arguments)\n{{\n    switch (kernel) {{\n{cases}    }}\n}}\n\n\
          extern \"C\" unsigned int sizes(unsigned int kernel, std::size_t *sizes)\n{{\n    switch (kernel) {{\n{sizes}    \
          }}\n    return 0;\n}}"
     )
@@ -40,7 +70,7 @@ pub fn compile(name: &str, kernels: &[Kernel]) -> Host {
     let (text, library) = (folder.join(format!("{name}.cpp")), folder.join(format!("{name}.so")));
     std::fs::write(&text, source).unwrap();
     let mut command = Command::new(compiler());
-    command.args(["-std=c++20", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC", "-pthread"]);
+    command.args(["-std=c++14", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC"]);
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("fma") {
         command.arg("-mfma");
@@ -88,13 +118,34 @@ impl Host {
     ///
     /// The arguments must be what the text takes, and the memory that it touches must be there.
     pub unsafe fn launch(&self, kernel: &Kernel, grid: u32, arguments: &[*mut c_void]) {
-        type Launch = unsafe extern "C" fn(u32, u32, u32, bool, *const *mut c_void);
-        let place = self.texts.iter().position(|text| *text == kernel.text).unwrap() as u32;
-        let lockstep = kernel.text.contains("__syncthreads");
-        // SAFETY: the function above; and the caller's promise.
-        unsafe {
-            let launch: Symbol<'_, Launch> = self.library.get(b"launch").unwrap();
-            launch(place, grid, THREADS, lockstep, arguments.as_ptr());
+        type Run = unsafe extern "C" fn(u32, &Place, *const *mut c_void);
+        let number = self.texts.iter().position(|text| *text == kernel.text).unwrap() as u32;
+        // SAFETY: the function above.
+        let run: Symbol<'_, Run> = unsafe { self.library.get(b"run") }.unwrap();
+        let arguments = arguments.as_ptr().expose_provenance();
+        let block = if waits(kernel) { WAITING } else { THREADS };
+        let barrier = Barrier::new(block as usize);
+        let thread = |block_index, thread_index| {
+            let arguments = std::ptr::with_exposed_provenance(arguments);
+            let here = Place { grid, block, block_index, thread_index, wait, waited_for: &raw const barrier };
+            // SAFETY: the caller's promise.
+            unsafe { run(number, &here, arguments) };
+        };
+        if waits(kernel) {
+            std::thread::scope(|scope| {
+                for index in 0..block {
+                    let (thread, barrier) = (&thread, &barrier);
+                    scope.spawn(move || {
+                        for block_index in 0..grid {
+                            thread(block_index, index);
+                            // What a block shares is the next one's after it.
+                            barrier.wait();
+                        }
+                    });
+                }
+            });
+        } else {
+            (0..grid).for_each(|block_index| (0..block).for_each(|index| thread(block_index, index)));
         }
     }
 }

@@ -1,16 +1,9 @@
-// CUDA C++ as a host compiler takes it: the threads of a launch one after the other, or at once where they wait for
-// each other.
-#include <algorithm>
-#include <barrier>
+// CUDA C++ as a host compiler takes it: a thread of a launch at a time, or at once where they wait for each other. A
+// kernel is compiled by itself, so what is included here is nearly all that the compiler has to do.
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <iterator>
-#include <memory>
-#include <thread>
-#include <type_traits>
 #include <utility>
-#include <vector>
 
 #define __device__
 #define __global__
@@ -20,16 +13,18 @@
 #define __shared__ static
 
 struct Index { unsigned int x; };
-static thread_local Index threadIdx;
-static Index blockIdx, blockDim, gridDim;
-static std::unique_ptr<std::barrier<>> together;
+static thread_local Index threadIdx, blockIdx, blockDim, gridDim;
 
-static void __syncthreads() { together->arrive_and_wait(); }
+// A thread of a launch: which one, and how it waits for the others of its block.
+struct Place { unsigned int grid, block, block_index, thread_index; void (*wait)(const void *); const void *waited_for; };
+static thread_local const Place *place;
+
+static void __syncthreads() { place->wait(place->waited_for); }
 
 // What the compiler is told of pointers, which no host needs to know.
 #define __builtin_assume(what)
 
-using std::min;
+template <typename T> static T min(T a, T b) { return b < a ? b : a; }
 
 static float __uint_as_float(unsigned int bits)
 {
@@ -61,43 +56,31 @@ static unsigned short host_float_to_f16(float value)
     if (std::isnan(value)) return sign | 0x7e00;
     if (magnitude >= 65520.0f) return sign | 0x7c00;
     // In units of the last place; the mode of rounding is to nearest, ties to even. A carry goes to the exponent.
-    const int exponent = std::max(magnitude > 0.0f ? std::ilogb(magnitude) : -14, -14);
+    const int least = -14, found = magnitude > 0.0f ? std::ilogb(magnitude) : least;
+    const int exponent = found < least ? least : found;
     const int units = (int)std::nearbyint(std::ldexp(magnitude, 10 - exponent));
     return (unsigned short)(sign | (units + ((exponent + 14) << 10)));
 }
 
 template <typename... A, std::size_t... K>
-static void run(void (*kernel)(A...), unsigned int grid, unsigned int block, bool lockstep, void **arguments,
-                std::index_sequence<K...>)
+static void run(void (*kernel)(A...), void **arguments, std::index_sequence<K...>)
 {
-    const auto thread = [&](unsigned int index) {
-        threadIdx.x = index;
-        kernel(*static_cast<std::remove_cv_t<std::remove_reference_t<A>> *>(arguments[K])...);
-    };
-    gridDim.x = grid;
-    blockDim.x = block;
-    for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++) {
-        if (lockstep) {
-            together = std::make_unique<std::barrier<>>(block);
-            std::vector<std::thread> threads;
-            for (unsigned int index = 0; index < block; index++) threads.emplace_back(thread, index);
-            for (auto &each : threads) each.join();
-        } else {
-            for (unsigned int index = 0; index < block; index++) thread(index);
-        }
-    }
+    kernel(*static_cast<typename std::remove_reference<A>::type *>(arguments[K])...);
 }
 
-template <typename... A>
-static void run(void (*kernel)(A...), unsigned int grid, unsigned int block, bool lockstep, void **arguments)
+template <typename... A> static void run(void (*kernel)(A...), const Place &here, void **arguments)
 {
-    run(kernel, grid, block, lockstep, arguments, std::index_sequence_for<A...>{});
+    place = &here;
+    gridDim.x = here.grid;
+    blockDim.x = here.block;
+    blockIdx.x = here.block_index;
+    threadIdx.x = here.thread_index;
+    run(kernel, arguments, std::index_sequence_for<A...>{});
 }
 
 // The sizes of a kernel's arguments; how many there are.
 template <typename... A> static unsigned int list_sizes(void (*)(A...), std::size_t *to)
 {
-    const std::size_t all[] = {sizeof(A)...};
-    std::copy(std::begin(all), std::end(all), to);
+    for (const std::size_t size : {sizeof(A)...}) *to++ = size;
     return sizeof...(A);
 }
