@@ -30,6 +30,9 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
     const COUNTED: bool;
     /// Whether some options make the update depend on [sums](Rule::needs_sums).
     const HAS_SUMS: bool = false;
+    /// Whether the update depends on the sums over all parameters of all groups together, which the rule is
+    /// [told](Rule::learn) before it. Such a rule is not [`COUNTED`](Rule::COUNTED) and keeps no scalars.
+    const OVER_ALL: bool = false;
 
     /// The rule under the options of one parameter group.
     fn read(options: &dyn Options) -> Result<Self, Error>;
@@ -72,12 +75,30 @@ pub trait Rule<const C: usize, const S: usize>: Copy + PartialEq + Send + Sync +
         [[T::lit(0.0); 2]; SUMS]
     }
 
+    /// Takes in the sums over all parameters, from which the coefficients are then made anew.
+    fn learn(&mut self, sums: [f64; SUMS]) {
+        let _ = sums;
+    }
+
+    /// What the groups keep of that for the next step: options and their new values.
+    fn learned(&self) -> Learned {
+        Learned::new()
+    }
+
+    /// The options that are to be the same in all groups.
+    fn shared(&self) -> Learned {
+        Learned::new()
+    }
+
     /// Which slots exist under these options, but for scalars, which always do.
     fn live(&self) -> [bool; S];
 
     /// The new element and its new slots. A slot that is not live comes as 0 and is not stored.
     fn update<T: Number>(&self, coeffs: [T; C], param: T, grad: T, slots: [T; S]) -> (T, [T; S]);
 }
+
+/// Options and their values.
+pub type Learned = Vec<(&'static str, f64)>;
 
 /// How many sums a rule may need.
 pub const SUMS: usize = 2;

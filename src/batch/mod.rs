@@ -17,7 +17,7 @@ pub(crate) use scalar::{Count, Scalar};
 pub(crate) use task::{Setting, Step, Task};
 
 use crate::error::Error;
-use crate::rule::Rule;
+use crate::rule::{Learned, Rule, SUMS};
 use crate::tensor::{Device, Operands, Path, Refusal, Span, Territory, Walk};
 
 /// The most dimensions that kernels walk in.
@@ -113,6 +113,9 @@ impl<'a, R: Rule<C, S>, const C: usize, const S: usize> Batch<'a, R, C, S> {
         self.read.extend(Some(&operands.grad).filter(|_| !with_grad).and_then(|grad| walk.read(grad)));
         let count = operands.step.as_ref().map(Count::next);
         let on_device = count.as_ref().is_some_and(|count| !count.place.is_host);
+        if R::OVER_ALL && group.lr_at.is_some() {
+            return Err(Unfit::Refused("param", Refusal::HostRate));
+        }
         let mut now = Known::NONE;
         if R::HAS_SCALARS {
             if group.lr_at.is_some() && !on_device {
@@ -158,6 +161,23 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
     /// Has the rules see all gradients multiplied by `factor`; those in memory stay.
     pub fn scale_grads(&mut self, factor: f64) {
         self.step.factor = factor;
+    }
+
+    /// The groups of the step, with their numbers.
+    pub fn groups(&self) -> impl Iterator<Item = (usize, &Group<R>)> {
+        self.step.settings.iter().map(|setting| (setting.number, &setting.group))
+    }
+
+    /// Tells the rules the sums over all parameters of all devices, where they [ask](Rule::OVER_ALL) for them. What the
+    /// groups are to keep of it.
+    pub fn learn(&mut self, sums: [f64; SUMS]) -> Learned {
+        let mut learned = Learned::new();
+        for Setting { group, coeffs, step, before, .. } in &mut self.step.settings {
+            group.rule.learn(sums);
+            learned = group.rule.learned();
+            *coeffs = group.rule.begin(group.lr, *step, before.numbers, before.single).0;
+        }
+        learned
     }
 }
 

@@ -6,7 +6,7 @@ use super::norm;
 use super::sums;
 use super::threads::{Threads, in_pieces};
 use crate::batch::{Kept, Ready};
-use crate::rule::Rule;
+use crate::rule::{Rule, SUMS};
 use crate::tensor::Device;
 
 impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
@@ -18,6 +18,17 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Ready<'_, R, C, S> {
     pub fn grad_norm(&self, threads: &dyn Threads) -> f64 {
         assert_eq!(self.device, Device::Cpu, "a step of a GPU is run there");
         norm::of_grads(&self.step, Isa::best(), threads)
+    }
+
+    /// The sums over all parameters together, as the rule [asks](Rule::OVER_ALL) for them. Their bits do not depend on the
+    /// number of threads.
+    ///
+    /// # Panics
+    ///
+    /// If the step is not one of the CPU.
+    pub fn sums(&self, threads: &dyn Threads) -> [f64; SUMS] {
+        assert_eq!(self.device, Device::Cpu, "a step of a GPU is run there");
+        sums::over_all(&self.step, Isa::best(), threads)
     }
 
     /// Runs the step. The bits do not depend on the number of threads.

@@ -63,6 +63,43 @@ fn completed<R: Rule<C, S>, const C: usize, const S: usize>(
     threads: &dyn Threads,
 ) -> Vec<[f64; C]> {
     let tasks = &step.tasks[places.clone()];
+    let (sums, firsts) = stretches(step, places, window, isa, threads);
+    let completed = |(task, first): (&Task<S>, usize)| {
+        let Setting { group, coeffs, .. } = &step.settings[task.setting];
+        let len = task.walk.len();
+        if !group.rule.needs_sums() {
+            return *coeffs;
+        }
+        group.rule.complete(*coeffs, added(&sums[first..first + len.div_ceil(STRETCH)]), len as f64)
+    };
+    tasks.iter().zip(firsts).map(completed).collect()
+}
+
+/// The sums over all tasks together.
+pub(super) fn over_all<R: Rule<C, S>, const C: usize, const S: usize>(
+    step: &Step<R, C, S>,
+    isa: Isa,
+    threads: &dyn Threads,
+) -> [f64; SUMS] {
+    added(&stretches(step, 0..step.tasks.len(), &(0..step.total), isa, threads).0)
+}
+
+/// The sums of stretches, in order.
+fn added(stretches: &[Bits]) -> [f64; SUMS] {
+    let sum = |k: usize| stretches.iter().map(|bits| f64::from_bits(bits[k].load(Ordering::Relaxed))).sum();
+    core::array::from_fn(sum)
+}
+
+/// The sums over each stretch of the tasks in these places, whose elements are the window; and which is the first of each
+/// task.
+fn stretches<R: Rule<C, S>, const C: usize, const S: usize>(
+    step: &Step<R, C, S>,
+    places: Range<usize>,
+    window: &Range<usize>,
+    isa: Isa,
+    threads: &dyn Threads,
+) -> (Vec<Bits>, Vec<usize>) {
+    let tasks = &step.tasks[places.clone()];
     let mut count = 0;
     // The first stretch of each task among all.
     let firsts: Vec<_> = (tasks.iter())
@@ -76,7 +113,7 @@ fn completed<R: Rule<C, S>, const C: usize, const S: usize>(
         let piece = window.start + piece.start..window.start + piece.end;
         for (place, task) in step.tasks_in(&piece) {
             let Setting { group, coeffs, .. } = &step.settings[task.setting];
-            if !group.rule.needs_sums() {
+            if !(R::OVER_ALL || group.rule.needs_sums()) {
                 continue;
             }
             let (part, len) = (task.part(&piece), task.walk.len());
@@ -92,17 +129,7 @@ fn completed<R: Rule<C, S>, const C: usize, const S: usize>(
             }
         }
     });
-    let completed = |(task, first): (&Task<S>, usize)| {
-        let Setting { group, coeffs, .. } = &step.settings[task.setting];
-        let len = task.walk.len();
-        if !group.rule.needs_sums() {
-            return *coeffs;
-        }
-        let own = &sums[first..first + len.div_ceil(STRETCH)];
-        let sum = |k: usize| own.iter().map(|bits| f64::from_bits(bits[k].load(Ordering::Relaxed))).sum();
-        group.rule.complete(*coeffs, core::array::from_fn(sum), len as f64)
-    };
-    tasks.iter().zip(firsts).map(completed).collect()
+    (sums, firsts)
 }
 
 /// Adds what the elements `part` of a task sum up to.

@@ -8,7 +8,7 @@ use super::plan::{Options, Plan, Structures, kinds};
 use super::put::Open;
 use crate::batch::{Kept, Ready};
 use crate::error::Error;
-use crate::rule::Rule;
+use crate::rule::{Rule, SUMS};
 
 pub use super::put::{Call, Norm};
 
@@ -136,6 +136,47 @@ impl<M: Memory, R, const S: usize> Work<M, R, S> {
         }
     }
 
+    /// The sums over all parameters together, as the rule [asks](Rule::OVER_ALL) for them. Waits for the device, so no
+    /// graph can capture it. The step must be prepared, its gradients scaled.
+    ///
+    /// # Errors
+    ///
+    /// The driver's; or a graph captures the stream.
+    ///
+    /// # Safety
+    ///
+    /// As for [`run`](Self::run).
+    pub unsafe fn sums<const C: usize>(
+        &mut self,
+        gpu: &Gpu,
+        ready: &Ready<'_, R, C, S>,
+        call: &Call,
+    ) -> Result<[f64; SUMS], Error>
+    where
+        R: Rule<C, S>,
+    {
+        if gpu.device().is_capturing(call.stream)? {
+            return Err(Error::Captured { what: "sums over all parameters, which the host needs to know," });
+        }
+        let mut at = self.open(gpu, call)?;
+        let mut sums = [0.0; SUMS];
+        // SAFETY: the caller's promise.
+        unsafe {
+            at.write(&ready.step)?;
+            for launch in &at.plan.launches {
+                if !at.sums(&ready.step, launch)? {
+                    continue;
+                }
+                let mut bytes = vec![0; 8 * SUMS * launch.chunk_count];
+                gpu.device().read(at.base + launch.chunk_sums as u64, &mut bytes, call.stream)?;
+                for (k, word) in bytes.chunks_exact(8).enumerate() {
+                    sums[k % SUMS] += f64::from_ne_bytes(core::array::from_fn(|i| word[i]));
+                }
+            }
+        }
+        Ok(sums)
+    }
+
     /// Puts a step on the stream. It must be prepared.
     ///
     /// # Errors
@@ -167,7 +208,7 @@ impl<M: Memory, R, const S: usize> Work<M, R, S> {
                 at.begin(&step, launch)?;
             }
             for launch in &at.plan.launches {
-                at.sums(&step, launch)?;
+                at.complete(&step, launch)?;
             }
             for launch in &at.plan.launches {
                 at.step(&step, launch)?;

@@ -58,8 +58,9 @@ pub(super) struct Launch<const S: usize> {
     pub step: Option<Function>,
     pub begin: Option<Function>,
     pub norm: Option<Function>,
-    /// The kernels of a rule that needs sums.
-    pub sums: Option<[Function; 2]>,
+    /// The kernel of a rule that needs sums, and the one that completes the settings by those of each task.
+    pub sums: Option<Function>,
+    pub complete: Option<Function>,
     /// The number of tensors of a task: the parameter, the gradient and the live slots.
     pub tensors: usize,
     /// Where words are that the host writes: the rows of pointers, one after the other.
@@ -130,7 +131,7 @@ impl<R> Structures<R> {
         // Values are no part of the text.
         coeffs.constants.clear();
         let mut recordings = vec![update, coeffs];
-        if rule.needs_sums() {
+        if rule.needs_sums() || R::OVER_ALL {
             recordings.extend([Recording::of_summands(rule), Recording::of_complete(rule)]);
         }
         let number = self.known.iter().position(|known| *known == recordings).unwrap_or_else(|| {
@@ -306,10 +307,8 @@ impl<const S: usize> Launch<S> {
         let chunk_count = tasks.iter().map(|&task| step.tasks[task].walk.len().div_ceil(layout::CHUNK)).sum();
         let of_layouts = |tensors: usize| if kind.strided { count * layout::way_words(tensors) } else { 0 };
         let (chunks, settings_bytes) = (chunk_count * size_of::<layout::Chunk>(), count * 8 * (C + 2));
-        let sums = || {
-            let kernel = sums::sums(rule, &kind.dtypes, Variant { on_device: is_made, ..variant });
-            Ok::<_, Error>([function(kernel)?, made(gpu, &sums::complete(rule, is_made, wide))?])
-        };
+        let sums = || function(sums::sums(rule, &kind.dtypes, Variant { on_device: is_made, ..variant }));
+        let complete = || made(gpu, &sums::complete(rule, is_made, wide));
         let launch = Self {
             kind,
             wide,
@@ -320,7 +319,8 @@ impl<const S: usize> Launch<S> {
                 .transpose()?,
             norm: options.norm.then(|| function(source::norm(grad, kind.strided))).transpose()?,
             // As the step, none as long as the state is not there.
-            sums: if needs_sums && has_state { Some(sums()?) } else { None },
+            sums: ((needs_sums || R::OVER_ALL) && has_state).then(sums).transpose()?,
+            complete: (needs_sums && has_state).then(complete).transpose()?,
             tensors,
             rows: at.words(tensors * count),
             counts: at.words(if is_made { count } else { 0 }),
@@ -332,7 +332,7 @@ impl<const S: usize> Launch<S> {
             grad_layouts: at.words(of_layouts(usize::from(options.norm))),
             chunks: at.bytes(chunks),
             made_settings: at.bytes(if is_made { settings_bytes } else { 0 }),
-            chunk_sums: at.bytes(if needs_sums { chunk_count * 8 * SUMS } else { 0 }),
+            chunk_sums: at.bytes(if needs_sums || R::OVER_ALL { chunk_count * 8 * SUMS } else { 0 }),
             completed: at.bytes(if needs_sums { settings_bytes } else { 0 }),
             chunk_count,
             first_chunk: at.chunks,

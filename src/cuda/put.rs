@@ -178,20 +178,20 @@ impl<const S: usize> Open<'_, S> {
         if launch.chunk_count == 0 {
             return Ok(());
         }
-        let settings = if launch.sums.is_some() { Vec::new() } else { settings(step, launch, launch.wide) };
+        let settings = if launch.complete.is_some() { Vec::new() } else { settings(step, launch, launch.wide) };
         let mut arguments = self.tensors(launch);
-        if launch.sums.is_some() {
+        if launch.complete.is_some() {
             arguments.push(self.byte(launch.completed));
         } else {
             arguments.extend(self.settings(launch, &settings));
         }
-        arguments.extend([Word(self.call.found_inf.unwrap_or(0)), self.clip_at()]);
+        arguments.extend(self.left_out());
         arguments.extend(self.call.grad_scale.map(Word));
         // SAFETY: the arguments of the text.
         unsafe { self.launch(launch.step.as_ref().ok_or(Error::Unprepared)?, launch.chunk_count, &arguments) }
     }
 
-    /// Completes the settings of a launch's tasks by the sums over them, if the rule needs any.
+    /// Sums over each chunk of a launch, if the rule needs any sums; whether it does.
     ///
     /// # Safety
     ///
@@ -200,26 +200,49 @@ impl<const S: usize> Open<'_, S> {
         &self,
         step: &Step<R, C, S>,
         launch: &Launch<S>,
-    ) -> Result<(), Error> {
-        let Some([sums, complete]) = launch.sums.as_ref().filter(|_| launch.chunk_count > 0) else { return Ok(()) };
+    ) -> Result<bool, Error> {
+        let Some(sums) = launch.sums.as_ref().filter(|_| launch.chunk_count > 0) else { return Ok(false) };
         // Not rounded yet.
         let settings = settings(step, launch, true);
-        let left_out = || [Word(self.call.found_inf.unwrap_or(0)), self.clip_at()];
         let mut arguments = self.tensors(launch);
         arguments.extend(self.settings(launch, &settings));
-        arguments.extend(left_out());
+        arguments.extend(self.left_out());
         arguments.extend(self.call.grad_scale.map(Word));
         arguments.push(self.byte(launch.chunk_sums));
         // SAFETY: the arguments of the text.
         unsafe { self.launch(sums, launch.chunk_count, &arguments)? };
+        Ok(true)
+    }
+
+    /// Completes the settings of a launch's tasks by the sums over them, if the rule needs any.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Work::run`].
+    pub unsafe fn complete<R: Rule<C, S>, const C: usize>(
+        &self,
+        step: &Step<R, C, S>,
+        launch: &Launch<S>,
+    ) -> Result<(), Error> {
+        let Some(complete) = &launch.complete else { return Ok(()) };
+        // SAFETY: the caller's promise.
+        if !unsafe { self.sums(step, launch) }? {
+            return Ok(());
+        }
+        let settings = settings(step, launch, true);
         let count = launch.tasks.len();
         let mut arguments = vec![Word(count as u64)];
         arguments.extend([self.word(launch.lengths), self.word(launch.firsts), self.byte(launch.chunk_sums)]);
         arguments.extend(self.settings(launch, &settings));
         arguments.push(self.byte(launch.completed));
-        arguments.extend(left_out());
+        arguments.extend(self.left_out());
         // SAFETY: the arguments of the text.
         unsafe { self.launch(complete, count, &arguments) }
+    }
+
+    /// Where is written whether the step is left out.
+    fn left_out(&self) -> [Argument<'static>; 2] {
+        [Word(self.call.found_inf.unwrap_or(0)), self.clip_at()]
     }
 
     /// The chunks of a launch and the tensors of its tasks.

@@ -10,6 +10,7 @@ mod lamb;
 mod lars;
 mod lion;
 mod nadam;
+mod prodigy;
 mod radam;
 mod rmsprop;
 mod rprop;
@@ -29,6 +30,7 @@ pub use lamb::Lamb;
 pub use lars::Lars;
 pub use lion::Lion;
 pub use nadam::NAdam;
+pub use prodigy::Prodigy;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
@@ -78,6 +80,7 @@ list![
     Lars,
     Lion,
     NAdam,
+    Prodigy,
     RAdam,
     RmsProp,
     Rprop,

@@ -12,12 +12,12 @@ use crate::batch::Nonfinite;
 use crate::rule::Rule;
 use crate::rules;
 
-pub use further::{AdEMAMix, Lamb, Lars, Lion, ScheduleFreeAdamW, ScheduleFreeSgd};
+pub use further::{AdEMAMix, Lamb, Lars, Lion, Prodigy, ScheduleFreeAdamW, ScheduleFreeSgd};
 
 macro_rules! config {
     (
         $(#[$doc:meta])*
-        $name:ident: $rule:ty $(, $fixed:ident = $value:literal)?;
+        $name:ident: $rule:ty $(, $fixed:ident = $value:expr)*;
         $($(#[$field_doc:meta])* $field:ident: $kind:ty = $default:expr,)+
     ) => {
         $(#[$doc])*
@@ -63,7 +63,7 @@ macro_rules! config {
             fn entries(&self) -> Vec<(&'static str, Value)> {
                 vec![
                     $((stringify!($field), self.$field.into()),)+
-                    $((stringify!($fixed), Value::from($value)),)?
+                    $((stringify!($fixed), ($value as fn(&Self) -> _)(self).into()),)*
                     ("maximize", self.maximize.into()),
                     ("max_grad_norm", self.max_grad_norm.into()),
                     ("clip_value", self.clip_value.into()),

@@ -14,7 +14,7 @@ use crate::cuda::device::Stream;
 use crate::cuda::gpu::Gpu;
 use crate::cuda::launch::{Call, Memory, Norm, Work};
 use crate::error::Error as CoreError;
-use crate::rule::Rule;
+use crate::rule::{Rule, SUMS};
 use crate::tensor::{Device, Territory};
 
 /// A device.
@@ -104,6 +104,18 @@ impl<R, const S: usize> Drive<R, S> {
             // SAFETY: as for `run`.
             Some(OnGpu { gpu, work, call, .. }) => Ok(unsafe { work.norm(gpu, ready, call) }?),
             None => Ok(ready.grad_norm(&threads())),
+        }
+    }
+
+    /// The sums over all of a prepared step's parameters.
+    pub fn sums<const C: usize>(&mut self, ready: &Ready<'_, R, C, S>) -> Result<[f64; SUMS], Error>
+    where
+        R: Rule<C, S>,
+    {
+        match &mut self.gpu {
+            // SAFETY: as for `run`.
+            Some(OnGpu { gpu, work, call, .. }) => Ok(unsafe { work.sums(gpu, ready, call) }?),
+            None => Ok(ready.sums(&threads())),
         }
     }
 

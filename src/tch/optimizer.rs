@@ -13,7 +13,7 @@ use ::tch::Tensor;
 use super::error::Error;
 use super::parameters::Parameters;
 use super::settings::Settings;
-use super::steps::{AnySteps, Outcome};
+use super::steps::{AnySteps, Done, Outcome};
 
 /// An optimizer, made by its options, such as [`Sgd`](super::Sgd) or [`AdamW`](super::AdamW).
 ///
@@ -72,8 +72,12 @@ impl Optimizer {
         self.norm = None;
         self.check_mode()?;
         self.add_new_variables()?;
-        let (outcome, norm) = self.steps.step(&self.settings.tables)?;
+        let Done { outcome, norm, learned } = self.steps.step(&self.settings.tables)?;
         self.norm = norm;
+        if !learned.is_empty() {
+            self.settings.tables.iter_mut().for_each(|table| table.learn(&learned));
+            self.steps.forget_options();
+        }
         Ok(outcome)
     }
 

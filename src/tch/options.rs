@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::Error;
 use crate::batch::{Clip, Nonfinite};
 use crate::error::Error as CoreError;
-use crate::rule;
+use crate::rule::{self, Learned};
 
 /// The option of schedule-free rules that says which mode they are in.
 pub const TRAIN_MODE: &str = "train_mode";
@@ -107,8 +107,9 @@ impl Table {
     pub fn check(&self) -> Result<(), Error> {
         for &(name, value) in &self.entries {
             let (good, expected) = match value {
-                Value::Number(number) if name == "dampening" => (!number.is_nan(), "a number"),
+                Value::Number(number) if name == "dampening" || name == "d_numerator" => (!number.is_nan(), "a number"),
                 Value::Number(number) if name == "rho" => ((0.0..=1.0).contains(&number), "a number >= 0 and <= 1"),
+                Value::Number(number) if name == "d0" => (number > 0.0, "a number > 0"),
                 Value::Number(number) => (number >= 0.0, "a number >= 0"),
                 Value::Pair([minus, plus]) if name == "etas" => {
                     (0.0 < minus && minus < 1.0 && 1.0 < plus, "two numbers, one > 0 and < 1 and one > 1")
@@ -154,6 +155,15 @@ impl Table {
         match self.get(TRAIN_MODE) {
             Some(Value::Flag(mode)) => Some(mode),
             _ => None,
+        }
+    }
+
+    /// Takes over what a step has learned.
+    pub fn learn(&mut self, learned: &Learned) {
+        for (name, value) in &mut self.entries {
+            if let Some(&(_, new)) = learned.iter().find(|(learned, _)| learned == name) {
+                *value = Value::Number(new);
+            }
         }
     }
 

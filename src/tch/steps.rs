@@ -13,7 +13,7 @@ use super::options::{Table, Value};
 use super::state::{Prepared, State, prepare};
 use super::version;
 use crate::batch::{Batch, Clip, Group, Ready, Unfit};
-use crate::rule::{Options, Rule};
+use crate::rule::{Learned, Options, Rule, SUMS};
 use crate::rules::Visitor;
 use crate::tensor::{Operands, Walk};
 
@@ -41,8 +41,14 @@ pub enum Outcome {
     Skipped,
 }
 
-/// What a step has come to, and the norm of the gradients if anything depends on it.
-pub type Done = (Outcome, Option<f64>);
+/// What a step has come to.
+pub struct Done {
+    pub outcome: Outcome,
+    /// The norm of the gradients, if anything depends on it.
+    pub norm: Option<f64>,
+    /// What all groups are to keep of it: options and their values.
+    pub learned: Learned,
+}
 
 /// The steps of a rule whose type is known only by its name.
 pub trait AnySteps: Send {
@@ -122,9 +128,10 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         }
         let norm = clip.wants_norm().then(|| norm(&mut parts)).transpose()?;
         if let Some(norm) = norm {
-            let Some(factor) = clip.factor(norm)? else { return Ok((Outcome::Skipped, Some(norm))) };
+            let Some(factor) = clip.factor(norm)? else { return Ok(Done { outcome: Outcome::Skipped, norm: Some(norm), learned: Learned::new() }) };
             parts.iter_mut().for_each(|(ready, _)| ready.scale_grads(factor));
         }
+        let learned = if R::OVER_ALL { learn(&mut parts)? } else { Learned::new() };
         // On the GPUs first: what they refuse, they refuse before anything is written.
         parts.sort_by_key(|(_, drive)| !drive.is_gpu());
         for (ready, drive) in parts {
@@ -133,7 +140,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         for (member, _) in self.members.iter_mut().zip(&grads).filter(|(_, grad)| grad.is_some()) {
             version::bump(&member.param)?;
         }
-        Ok((Outcome::Stepped, norm))
+        Ok(Done { outcome: Outcome::Stepped, norm, learned })
     }
 
     /// Looks at all parameters that have a gradient, reads their groups' options and makes the state that they lack.
@@ -224,6 +231,20 @@ unsafe fn batches<'a, R: Rule<C, S>, const C: usize, const S: usize>(
     Ok(batches)
 }
 
+/// Tells the rules the sums over all parameters, on all devices; what all groups are to keep of that.
+fn learn<R: Rule<C, S>, const C: usize, const S: usize>(
+    parts: &mut [(Ready<'_, R, C, S>, &mut Drive<R, S>)],
+) -> Result<Learned, Error> {
+    Group::check_shared(parts.iter().flat_map(|(ready, _)| ready.groups()), |group| format!("group {group}"))?;
+    let mut total = [0.0; SUMS];
+    for (ready, drive) in &mut *parts {
+        total.iter_mut().zip(drive.sums(ready)?).for_each(|(total, sum)| *total += sum);
+    }
+    let mut learned = Learned::new();
+    parts.iter_mut().for_each(|(ready, _)| learned = ready.learn(total));
+    Ok(learned)
+}
+
 /// The norm of all gradients, over all devices.
 fn norm<R: Rule<C, S>, const C: usize, const S: usize>(
     parts: &mut [(Ready<'_, R, C, S>, &mut Drive<R, S>)],
@@ -247,7 +268,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> AnySteps for Steps<R, C, S> 
 
     fn step(&mut self, tables: &[Table]) -> Result<Done, Error> {
         let done = self.try_step(tables);
-        let keep = matches!(done, Ok((Outcome::Stepped, _)));
+        let keep = matches!(done, Ok(Done { outcome: Outcome::Stepped, .. }));
         self.members.iter_mut().for_each(|member| member.state.settle(keep));
         done
     }

@@ -35,6 +35,8 @@ pub enum Refusal {
     StepCount,
     /// The step count is on the host with scalars of which only the device knows what they become: the rate is there.
     RateApart,
+    /// The learning rate is in a GPU's memory, and the host has to know it.
+    HostRate,
     /// The scalar is not one `f32` or `f64` number on the step count's device.
     Scalar,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Refusal {
             Refusal::StepCount => {
                 f.write_str("is not one float32 or float64 number on the CPU or the parameter's device")
             }
+            Refusal::HostRate => f.write_str("needs its lr where the host knows it"),
             Refusal::RateApart => f.write_str("is on the CPU with the other scalars of the state, and lr on the GPU"),
             Refusal::Scalar => f.write_str("is not one float32 or float64 number on the step count's device"),
         }

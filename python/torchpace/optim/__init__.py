@@ -1,9 +1,9 @@
 """The optimizers of `torch.optim`, with steps fused in Rust.
 
-`from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have no
-fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS`, `Lion`, `ScheduleFreeAdamW` and `ScheduleFreeSGD`,
-which torch lacks, are there, too, and `muon_groups`, which makes groups for `Muon`. `torchpace.optim.checkpoint` writes
-an optimizer's state to a file.
+`from torchpace import optim` takes the place of `from torch import optim`: every name is there, and those that have
+no fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS`, `Lion`, `Prodigy`, `ScheduleFreeAdamW` and
+`ScheduleFreeSGD`, which torch lacks, are there, too, and `muon_groups`, which makes groups for `Muon`.
+`torchpace.optim.checkpoint` writes an optimizer's state to a file.
 """
 
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from torchpace.optim.lars import LARS as LARS
 from torchpace.optim.lion import Lion as Lion
 from torchpace.optim.muon import Muon
 from torchpace.optim.nadam import NAdam
+from torchpace.optim.prodigy import Prodigy as Prodigy
 from torchpace.optim.radam import RAdam
 from torchpace.optim.rmsprop import RMSprop
 from torchpace.optim.rprop import Rprop

@@ -13,7 +13,7 @@ use crate::cuda::device::Stream;
 use crate::cuda::gpu::Gpu;
 use crate::cuda::launch::{Call, Norm, Work};
 use crate::error::Error;
-use crate::rule::Rule;
+use crate::rule::{Rule, SUMS};
 use crate::tensor::{Device, Territory};
 
 /// A device of a plan's.
@@ -160,6 +160,16 @@ impl<R, const S: usize> OnGpu<R, S> {
     {
         // SAFETY: as for `run`.
         unsafe { self.work.norm(&self.gpu, ready, &self.call) }
+    }
+
+    /// The sums over all of a prepared step's parameters.
+    #[allow(unsafe_code)]
+    pub fn sums<const C: usize>(&mut self, ready: &Ready<'_, R, C, S>) -> Result<[f64; SUMS], Error>
+    where
+        R: Rule<C, S>,
+    {
+        // SAFETY: as for `run`.
+        unsafe { self.work.sums(&self.gpu, ready, &self.call) }
     }
 
     /// Puts a prepared step on the stream.

@@ -41,6 +41,9 @@ impl<R> KnownGroup<R> {
         let rule = R::read(options)?;
         // Reading it on the host would wait for the device.
         let on_gpu = options.lr_on_gpu()?;
+        if R::OVER_ALL && on_gpu.is_some() {
+            return Err(Stop::Torch(format!("{} has an lr on a GPU, which the host has to know", options.place())));
+        }
         let lr = if on_gpu.is_some() { f64::NAN } else { options.number("lr")? };
         let mut group = Group::new(rule, lr);
         group.lr_at = on_gpu.as_ref().map(|lr| lr.2);

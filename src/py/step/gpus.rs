@@ -76,7 +76,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
             counted_by_host |= R::COUNTED && member.is_new && !known.counts_on_device;
             new_uncounted |= !R::COUNTED && member.is_new;
         }
-        let host_decides = on_cpu || counted_by_host || new_uncounted;
+        let host_decides = on_cpu || counted_by_host || new_uncounted || R::OVER_ALL;
         // Else a step that is to be skipped raises for its norm.
         if let Some(found_inf) = scaling.found_inf.filter(|_| host_decides || clip.may_raise()) {
             if is_captured {
@@ -93,7 +93,7 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Known<R, C, S> {
             return Err(Stop::Torch("a GradScaler unscales in the step, on another device".to_owned()));
         }
         let used = drives.iter().filter(|drive| drive.is_used).count();
-        let undecided = clip.may_raise() || clip.may_skip() && host_decides;
+        let undecided = R::OVER_ALL || clip.may_raise() || clip.may_skip() && host_decides;
         let is_wanted = clip.wants_norm() && call.norm.get().is_none();
         let on_device = is_wanted && used == 1 && !on_cpu && !undecided;
         let mut written = None;

@@ -71,7 +71,7 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
         return Ok(None);
     }
     let clip = clip(known)?;
-    if known.left.is_any() && (known.spots.is_empty() || clip.wants_norm() || call.scaling.is_any()) {
+    if known.left.is_any() && (known.spots.is_empty() || clip.wants_norm() || call.scaling.is_any() || R::OVER_ALL) {
         return Err(Stop::Torch(why_left(known, call)?));
     }
     if !known.owned.spread.is_empty() && needs_sums(known) {
@@ -98,12 +98,14 @@ fn attempt<R: Rule<C, S>, const C: usize, const S: usize>(
     let unscale = scaling.unscale.or(scaling.grad_scale.map(|_| 1.0));
     let clip = Some(clip).filter(|clip| clip.wants_norm() && grad_norm.is_none());
     match run::run(known, call, unscale, clip)? {
-        run::Ran::All => {
+        run::Ran::All(learned) => {
             progress.unscaled = unscale.is_some();
             run::bump(known, call, unscale.is_some())?;
+            run::keep(call, &learned)?;
             Ok(Some(Path::Fused(grad_norm)))
         }
         run::Ran::LacksParams => Ok(None),
+        run::Ran::Leaves if R::OVER_ALL => Err(Stop::Torch(why_left(known, call)?)),
         run::Ran::Leaves => Ok(Some(Path::Left(why_left(known, call)?, known.left.found().iter().copied().collect()))),
         run::Ran::LeftOut(reason) => Ok(Some(Path::Skipped(reason))),
         run::Ran::LacksMemory(lacking) => {
@@ -158,8 +160,8 @@ fn clip<R, const C: usize, const S: usize>(known: &Known<R, C, S>) -> Result<Cli
 /// Whether the update of any parameter that takes part depends on sums over that.
 fn needs_sums<R: Rule<C, S>, const C: usize, const S: usize>(known: &Known<R, C, S>) -> bool {
     let group_of = |member: &Member| known.groups[member.group as usize].as_ref();
-    R::HAS_SUMS
-        && known.members.iter().any(|member| group_of(member).is_some_and(|group| group.group.rule.needs_sums()))
+    R::OVER_ALL
+        || R::HAS_SUMS && known.members.iter().any(|member| group_of(member).is_some_and(|group| group.group.rule.needs_sums()))
 }
 
 /// Finds the device of each parameter; false if Python code ran, since one was new.

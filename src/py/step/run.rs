@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyInt, PyList};
 
 use super::super::call::Call;
 use super::super::end::Stop;
@@ -12,8 +12,8 @@ use super::super::plan::members::{Lacks, Owned};
 use super::super::plan::parts::Parts;
 use super::super::torch::Spot;
 use super::ready::{Anew, ByDevice, again, anew};
-use crate::batch::{Clip, Kept, Ready};
-use crate::rule::Rule;
+use crate::batch::{Clip, Group, Kept, Ready};
+use crate::rule::{Learned, Rule, SUMS};
 
 /// Work of at least this many elements, some half a millisecond on one core, is done without the GIL. All tensors have to
 /// be held for that, which takes longer than less work does.
@@ -21,8 +21,8 @@ const MUCH: usize = 1 << 18;
 
 /// How a run ended.
 pub enum Ran {
-    /// All is done.
-    All,
+    /// All is done, and the groups are to keep this of it.
+    All(Learned),
     /// Nothing is done, for this reason.
     LeftOut(String),
     /// Nothing is done: so many bytes of memory are needed on the devices of these places.
@@ -86,17 +86,25 @@ pub fn run<R: Rule<C, S>, const C: usize, const S: usize>(
             None => return Ok(Ran::LeftOut(clip.reason(norm))),
         }
     }
+    if R::OVER_ALL {
+        Group::check_shared(parts.iter().flat_map(|(_, ready)| ready.groups()), |k| format!("param_groups[{k}]"))?;
+    }
     if lacks_state {
         return Ok(Ran::LacksState);
     }
     parts.iter_mut().for_each(|(_, ready)| ready.scale_grads(factor));
+    let mut learned = Learned::new();
+    if R::OVER_ALL {
+        let sums = sums(call, drives, &parts)?;
+        parts.iter_mut().for_each(|(_, ready)| learned = ready.learn(sums));
+    }
     // On the GPUs first: what they refuse, they refuse before anything is written.
     parts.sort_by_key(|(d, _)| drives[*d].gpu.is_none());
     for (d, ready) in parts {
         let drive = &mut drives[d];
         drive.kept = Some(run_on(call, drive, ready)?);
     }
-    Ok(Ran::All)
+    Ok(Ran::All(learned))
 }
 
 fn run_on<R: Rule<C, S>, const C: usize, const S: usize>(
@@ -132,6 +140,44 @@ fn grad_norm<R: Rule<C, S>, const C: usize, const S: usize>(
             Ok(norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt())
         }
     }
+}
+
+/// The sums over all parameters on all devices.
+fn sums<R: Rule<C, S>, const C: usize, const S: usize>(
+    call: &Call<'_>,
+    drives: &mut [Drive<R, C, S>],
+    all: &ByDevice<'_, R, C, S>,
+) -> Result<[f64; SUMS], Stop> {
+    let threads = call.torch.threads(call.threads);
+    let mut total = [0.0; SUMS];
+    for (d, ready) in all {
+        let sums = match &mut drives[*d].gpu {
+            Some(gpu) => gpu.sums(ready)?,
+            None if ready.total() < MUCH => ready.sums(&threads),
+            None => call.py.detach(|| ready.sums(&threads)),
+        };
+        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+    }
+    Ok(total)
+}
+
+/// Enters what the groups are to keep of a step.
+pub fn keep(call: &Call<'_>, learned: &Learned) -> PyResult<()> {
+    if learned.is_empty() {
+        return Ok(());
+    }
+    for group in call.param_groups {
+        let group = group.cast_into::<PyDict>()?;
+        for &(name, value) in learned {
+            match group.get_item(name)? {
+                Some(old) if old.is_exact_instance_of::<PyInt>() && value.fract() == 0.0 => {
+                    group.set_item(name, value as i64)?;
+                }
+                _ => group.set_item(name, value)?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Holds all tensors of the step, so that other threads, or Python code, may let go of theirs.

@@ -118,7 +118,7 @@ config! {
     /// assert!(weight.double_value(&[0]) < 1.0);
     /// # Ok::<(), torchpace::tch::Error>(())
     /// ```
-    ScheduleFreeAdamW: rules::ScheduleFreeAdamW, train_mode = true;
+    ScheduleFreeAdamW: rules::ScheduleFreeAdamW, train_mode = |_| true;
     /// The share of the average in the point where gradients are taken, in (0, 1), and of the average of squares that a
     /// step keeps, in [0, 1) (default: 0.9 and 0.999).
     betas: [f64; 2] = [0.9, 0.999],
@@ -150,7 +150,7 @@ config! {
     /// assert_eq!(weight.double_value(&[0]), 0.5);
     /// # Ok::<(), torchpace::tch::Error>(())
     /// ```
-    ScheduleFreeSgd: rules::ScheduleFreeSgd, train_mode = true;
+    ScheduleFreeSgd: rules::ScheduleFreeSgd, train_mode = |_| true;
     /// The share of the average in the point where gradients are taken, in (0, 1) (default: 0.9).
     momentum: f64 = 0.9,
     /// At least 0, times the parameter added to the gradient (default: 0).
@@ -161,6 +161,49 @@ config! {
     r: f64 = 0.0,
     /// The power of the largest rate in a step's weight, at least 0 (default: 2).
     weight_lr_power: f64 = 2.0,
+}
+
+config! {
+    /// Prodigy (Mishchenko and Defazio, 2024), which torch lacks, with its authors' option names; the formula is in
+    /// [`rules::Prodigy`]. `lr` is to be 1, or a schedule that begins there: the estimate `d` multiplies it.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, nn};
+    /// use torchpace::tch::Prodigy;
+    ///
+    /// let store = nn::VarStore::new(Device::Cpu);
+    /// let weight = store.root().ones("weight", &[2]);
+    /// let mut optimizer = Prodigy::default().build(&store, 1.0)?;
+    /// for _ in 0..200 {
+    ///     optimizer.backward_step(&weight.square().sum(Kind::Float))?;
+    /// }
+    /// assert!(optimizer.option(0, "d")? > 0.01);
+    /// assert!(weight.double_value(&[0]).abs() < 0.1);
+    /// # Ok::<(), torchpace::tch::Error>(())
+    /// ```
+    Prodigy: rules::Prodigy, d = |of| of.d0, d_max = |of| of.d0, d_numerator = |_| 0.0, k = |_| 0.0;
+    /// The shares of the averages of gradients and squares that a step keeps, in [0, 1) (default: 0.9 and 0.999).
+    betas: [f64; 2] = [0.9, 0.999],
+    /// The share that a step keeps of the sums behind the estimate, in [0, 1] (default: the root of `betas[1]`).
+    beta3: Option<f64> = None,
+    /// At least 0, gradient units times `d` (default: 1e-8).
+    eps: f64 = 1e-8,
+    /// The share of a parameter lost each step where `d` times `lr` is 1, at least 0 (default: 0).
+    weight_decay: f64 = 0.0,
+    /// Decay the parameter, not the gradient (default: true).
+    decouple: bool = true,
+    /// Decay only where the update moves the parameter towards 0 as well (default: false).
+    cautious_weight_decay: bool = false,
+    /// Correct the averages for beginning at 0 (default: false).
+    use_bias_correction: bool = false,
+    /// Keep `lr` out of what the estimate is divided by, for a warmup (default: false).
+    safeguard_warmup: bool = false,
+    /// The estimate at the beginning, above 0, parameter units (default: 1e-6).
+    d0: f64 = 1e-6,
+    /// What multiplies the estimate, at least 0 (default: 1).
+    d_coef: f64 = 1.0,
+    /// What the estimate may grow by in a step, at least 1 (default: infinity).
+    growth_rate: f64 = f64::INFINITY,
 }
 
 config! {
