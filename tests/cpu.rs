@@ -44,6 +44,20 @@ impl Options for Table {
     }
 }
 
+/// Its options, but for those that others have.
+const PRODIGY: [&str; 10] = [
+    "decouple",
+    "use_bias_correction",
+    "safeguard_warmup",
+    "d0",
+    "d",
+    "d_max",
+    "d_coef",
+    "d_numerator",
+    "growth_rate",
+    "k",
+];
+
 fn options() -> impl Strategy<Value = Table> {
     let on = || prop::sample::select(vec![0.0, 1.0]);
     let share = || prop::sample::select(vec![0.0, 0.3, 0.9]);
@@ -79,6 +93,16 @@ fn options() -> impl Strategy<Value = Table> {
             ("centered", b),
             ("amsgrad", c),
             ("decoupled_weight_decay", d),
+            ("decouple", d),
+            ("use_bias_correction", a),
+            ("safeguard_warmup", b),
+            ("d0", 0.01),
+            ("d", if c == 0.0 { 0.01 } else { 0.3 }),
+            ("d_max", 0.3),
+            ("d_coef", 1.0),
+            ("d_numerator", 0.1),
+            ("growth_rate", 2.0),
+            ("k", 3.0),
         ]))
     })
 }
@@ -181,6 +205,11 @@ struct Compare<'a> {
 
 const LR: f64 = 0.05;
 
+fn added(mut sums: [f64; SUMS], more: [f64; SUMS]) -> [f64; SUMS] {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    sums
+}
+
 impl Compare<'_> {
     fn with<T: Element, R: Rule<C, S>, const C: usize, const S: usize>(&self) {
         let rule = R::read(self.table).unwrap();
@@ -198,9 +227,14 @@ impl Compare<'_> {
                 scalars: std::array::from_fn(|k| [0.2, 1.0, 0.6][(i + k) % 3]),
             })
             .collect();
-        let expected: Vec<_> = tensors.iter().map(|tensors| self.naive(&rule, tensors.clone())).collect();
+        let over_all = self.over_all(&rule, &tensors);
+        let mut told = rule;
+        if R::OVER_ALL {
+            told.learn(over_all);
+        }
+        let expected: Vec<_> = tensors.iter().map(|tensors| self.naive(&told, tensors.clone())).collect();
         for isa in Isa::available() {
-            let found = self.driven(&rule, &tensors, isa);
+            let found = self.driven(&rule, &tensors, isa, over_all);
             for ((found, expected), before) in found.into_iter().zip(&expected).zip(&tensors) {
                 self.same(&rule, isa, found, expected, before);
             }
@@ -247,18 +281,39 @@ impl Compare<'_> {
         (unscaled, grad)
     }
 
-    /// The coefficients completed by sums: of the elements with the same place in each 16, then of these, for each 8,192.
+    /// The sums over all tensors, stretch by stretch.
+    fn over_all<T: Element, R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        rule: &R,
+        tensors: &[Tensors<T, S>],
+    ) -> [f64; SUMS] {
+        let coeffs = rule.coeffs(LR, 2.0);
+        let stretches = tensors.iter().filter(|_| R::OVER_ALL).flat_map(|one| self.stretches(rule, coeffs, one));
+        stretches.fold([0.0; SUMS], added)
+    }
+
+    /// The coefficients completed by sums.
     fn completed<T: Element, R: Rule<C, S>, const C: usize, const S: usize>(
         &self,
         rule: &R,
         coeffs: [f64; C],
-        Tensors { param, grad, slots, .. }: &Tensors<T, S>,
+        tensors: &Tensors<T, S>,
     ) -> [f64; C] {
         if !rule.needs_sums() {
             return coeffs;
         }
-        let mut sums = [0.0; SUMS];
-        for begin in (0..param.len()).step_by(8192) {
+        let sums = self.stretches(rule, coeffs, tensors).into_iter().fold([0.0; SUMS], added);
+        rule.complete(coeffs, sums, tensors.param.len() as f64)
+    }
+
+    /// The sums over each 8,192 elements: of those with the same place in each 16, then of these.
+    fn stretches<T: Element, R: Rule<C, S>, const C: usize, const S: usize>(
+        &self,
+        rule: &R,
+        coeffs: [f64; C],
+        Tensors { param, grad, slots, .. }: &Tensors<T, S>,
+    ) -> Vec<[f64; SUMS]> {
+        let stretch = |begin: usize| {
             let mut lanes = [[0.0_f64; 16]; SUMS];
             for i in begin..param.len().min(begin + 8192) {
                 let lit = T::Compute::lit;
@@ -268,11 +323,9 @@ impl Compare<'_> {
                     lanes[i % 16] = T::wide(left).mul_add(T::wide(right), lanes[i % 16]);
                 }
             }
-            for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                *sum += lanes.iter().sum::<f64>();
-            }
-        }
-        rule.complete(coeffs, sums, param.len() as f64)
+            lanes.map(|lanes| lanes.iter().sum())
+        };
+        (0..param.len()).step_by(8192).map(stretch).collect()
     }
 
     fn driven<T: Element, R: Rule<C, S>, const C: usize, const S: usize>(
@@ -280,6 +333,7 @@ impl Compare<'_> {
         rule: &R,
         tensors: &[Tensors<T, S>],
         isa: Isa,
+        over_all: [f64; SUMS],
     ) -> Vec<Driven<S>> {
         let mut memory: Vec<_> = tensors
             .iter()
@@ -308,7 +362,12 @@ impl Compare<'_> {
             };
             batch.push((0, &group), false, &mut None, &operands, String::new).unwrap();
         }
-        let ready = batch.ready(&mut Territory::default()).unwrap();
+        let mut ready = batch.ready(&mut Territory::default()).unwrap();
+        if R::OVER_ALL {
+            let sums = ready.sums(&Spawned(self.threads));
+            assert_eq!(sums.map(f64::to_bits), over_all.map(f64::to_bits), "{} sums", R::NAME);
+            assert!(!ready.learn(sums).is_empty());
+        }
         ready.run_on(isa, &Spawned(self.threads));
         memory
     }
@@ -372,7 +431,7 @@ proptest! {
 #[test]
 fn work_large_enough_for_threads() {
     let entries = ["betas", "weight_decay", "eps", "amsgrad", "decoupled_weight_decay", "momentum", "dampening"];
-    let entries = entries.into_iter().chain(["nesterov", "bias_correction", "trust_clip", "trust_coefficient"]);
+    let entries = entries.into_iter().chain(["nesterov", "bias_correction", "trust_clip", "trust_coefficient"]).chain(PRODIGY);
     let table = Table(entries.map(|name| (name, 0.5)).collect());
     let lengths = [5, 300_001, 0, 400_000, 33, 70_000, 20_000, 17];
     for threads in [1, 2, 3, 7] {
@@ -390,6 +449,7 @@ fn work_large_enough_for_threads() {
         rules::visit("adam", &compare).unwrap();
         rules::visit("lamb", &compare).unwrap();
         rules::visit("lars", &compare).unwrap();
+        rules::visit("prodigy", &compare).unwrap();
     }
 }
 
@@ -625,7 +685,7 @@ fn an_option_that_makes_a_coefficient_infinite_or_nan_is_named() {
     let names = ["alpha", "betas", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "nesterov", "centered"];
     let names = names.into_iter().chain(["amsgrad", "decoupled_weight_decay", "mean", "rho", "etas", "step_sizes"]);
     let names = names.chain(["momentum_decay", "lambd", "t0", "bias_correction", "trust_clip", "trust_coefficient"]);
-    let names = names.chain(["warmup_steps", "r", "weight_lr_power"]);
+    let names = names.chain(["warmup_steps", "r", "weight_lr_power"]).chain(PRODIGY).chain(["beta3"]);
     let table: HashMap<_, _> = names.map(|name| (name, 0.5)).collect();
     for rule in rules::names() {
         let said = |table: &Table, lr| rules::visit(rule, Said(table, lr)).unwrap();

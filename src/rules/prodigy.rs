@@ -3,7 +3,7 @@
 use super::terms::{absolute, coupled_decay, moving_average_of_squares, sign};
 use crate::error::Error;
 use crate::number::Number;
-use crate::rule::Origin::{Quotient, Root, Value};
+use crate::rule::Origin::{Quotient, Value};
 use crate::rule::{Learned, Options, Origin, Rule, SUMS};
 
 /// Prodigy (Mishchenko and Defazio, 2024, algorithm 4, by Adam), which estimates the distance `d` to the solution, and so
@@ -76,7 +76,7 @@ impl Rule<11, 4> for Prodigy {
         Value("d"),
         Value("betas[1]"),
         Value("d"),
-        Root("beta3"),
+        Value("beta3"),
         Quotient("d0"),
         Value("eps"),
         Value("weight_decay"),

@@ -61,6 +61,9 @@ pub struct Case {
     pub options: Table,
 }
 
+/// The estimate of Prodigy.
+const DISTANCE: [(&str, f64); 3] = [("d0", 0.01), ("d", 0.3), ("d_max", 0.4)];
+
 /// Every rule, with every flag on and off in some case.
 pub fn cases() -> Vec<Case> {
     let case = |rule, name, options: &[(&'static str, f64)]| {
@@ -116,6 +119,13 @@ pub fn cases() -> Vec<Case> {
         case("lion", "plain", &[]),
         case("lion", "cautious_update", &[("weight_decay", 0.1), ("cautious", 1.0)]),
         case("lion", "low_betas_decay", &[("betas", 0.3), ("weight_decay", 0.1)]),
+        case("prodigy", "plain", &DISTANCE),
+        case("prodigy", "decay", &[("decouple", 1.0), ("weight_decay", 0.1), DISTANCE[0], DISTANCE[1], DISTANCE[2]]),
+        case(
+            "prodigy",
+            "low_betas_coupled_decay",
+            &[("betas", 0.0), ("weight_decay", 0.1), ("safeguard_warmup", 1.0), DISTANCE[0], DISTANCE[1], DISTANCE[2]],
+        ),
         case("nadam", "plain", &[]),
         case("nadam", "decay", &[("weight_decay", 0.1)]),
         case("nadam", "decoupled_low_betas", &[("betas", 0.3), ("weight_decay", 0.1), ("decoupled_weight_decay", 1.0)]),
@@ -189,7 +199,7 @@ impl Visitor for Step {
 struct Sums(Table, Types, Variant);
 
 impl Visitor for Sums {
-    type Output = Option<[Kernel; 2]>;
+    type Output = Vec<Kernel>;
 
     fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> Self::Output {
         let Self(options, types, variant) = self;
@@ -197,7 +207,11 @@ impl Visitor for Sums {
         let (live, on_device) = (rule.live(), variant.on_device);
         let wide = types.is_wide(live.contains(&true));
         let sums = || sums::sums(&rule, &types.dtypes(live), variant).unwrap();
-        rule.needs_sums().then(|| [sums(), sums::complete(&rule, on_device, wide)])
+        match (R::OVER_ALL, rule.needs_sums()) {
+            (true, _) => vec![sums()],
+            (false, true) => vec![sums(), sums::complete(&rule, on_device, wide)],
+            (false, false) => Vec::new(),
+        }
     }
 }
 
@@ -223,9 +237,15 @@ impl Case {
         rules::visit(self.rule, IsWide(self.options.clone(), types)).unwrap()
     }
 
-    /// The kernels of its sums, if it needs any, with settings that come of the device or the host.
-    pub fn sums(&self, types: Types, variant: Variant) -> Option<[Kernel; 2]> {
+    /// The kernels of its sums, if it needs any, with settings that come of the device or the host: that which sums, and
+    /// one which completes the settings where each task has sums of its own.
+    pub fn all_sums(&self, types: Types, variant: Variant) -> Vec<Kernel> {
         rules::visit(self.rule, Sums(self.options.clone(), types, variant)).unwrap()
+    }
+
+    /// The two, where each task has sums of its own.
+    pub fn sums(&self, types: Types, variant: Variant) -> Option<[Kernel; 2]> {
+        self.all_sums(types, variant).try_into().ok()
     }
 
     /// The step, with settings of the device where sums complete them.

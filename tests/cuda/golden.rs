@@ -38,6 +38,7 @@ fn chosen() -> BTreeMap<String, Kernel> {
     }
     for (case, types, variant) in [
         (case("lamb", "plain"), types("f32"), Variant::default()),
+        (case("prodigy", "decay"), types("f32"), Variant::default()),
         (case("lamb", "decay_clip"), types("bf16"), Variant { unscale: true, clip_value: true, ..Variant::default() }),
         (
             case("adam", "cautious_update"),
@@ -45,7 +46,7 @@ fn chosen() -> BTreeMap<String, Kernel> {
             Variant { strided: true, on_device: true, ..Variant::default() },
         ),
     ] {
-        for (kernel, kind) in case.sums(types, variant).unwrap().into_iter().zip(["sums", "complete"]) {
+        for (kernel, kind) in case.all_sums(types, variant).into_iter().zip(["sums", "complete"]) {
             all.insert(format!("{}_{}_{kind}_{}", case.rule, case.name, types.name), kernel);
         }
     }
@@ -55,7 +56,8 @@ fn chosen() -> BTreeMap<String, Kernel> {
     all.insert("variant_clip_value".into(), momentum.step(types("f32"), Variant { clip_value: true, ..some }));
     all.insert("variant_on_device".into(), momentum.step(types("f32"), Variant { on_device: true, ..some }));
     all.insert("variant_strided".into(), momentum.step(types("f32"), Variant { strided: true, unscale: true, ..some }));
-    for rule in rules::names() {
+    // But for the rule whose settings the host alone makes.
+    for rule in rules::names().into_iter().filter(|rule| *rule != "prodigy") {
         all.insert(format!("begin_{rule}"), case(rule, "plain").begin(Counts::OnDevice(Dtype::F32), false));
     }
     all.insert("norm_bf16".into(), norm(Dtype::Bf16, false).unwrap());

@@ -159,6 +159,58 @@ fn steps_are_those_of_the_cpu() {
     }
 }
 
+/// Sums over all tasks, told to the rule, and a step by them: of some types, aligned and not.
+struct OverAll<'a>(&'a Case);
+
+impl Visitor for OverAll<'_> {
+    type Output = ();
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) {
+        let Self(case) = self;
+        assert!(R::OVER_ALL);
+        let rule = R::read(&case.options).unwrap();
+        let slots = rule.live().iter().filter(|&&live| live).count();
+        for (k, types) in TYPES.into_iter().enumerate() {
+            let bit = |shift: usize| k >> shift & 1 == 1;
+            let variant = Variant { unscale: bit(0), clip_value: bit(1), on_device: false, strided: bit(2) };
+            let setup = Setup { types, variant, ..PLAIN };
+            let (_, gpu) = gpu();
+            let scale = setup.scale;
+            let call = Call { grad_scale: variant.unscale.then(|| address(&scale)), ..CALL };
+            let groups = setup.groups(&rule);
+            // Those whose gradients are numbers.
+            let mut found = [1, 4].map(|i| tasks(slots, &setup)[i].clone());
+            let mut expected = found.clone();
+            let mut on_cpu = setup.collect(&groups, &mut expected, &mut Vec::new(), (Device::Cpu, false));
+            let told = on_cpu.sums(&Spawned(1));
+            let learned = on_cpu.learn(told);
+            on_cpu.run(&Spawned(1));
+            let mut on_gpu = OnGpu::new();
+            let mut ready = setup.collect(&groups, &mut found, &mut on_gpu.walks, (GPU, false));
+            if let Some(bytes) = on_gpu.work.prepare(&gpu, &ready, &call).unwrap() {
+                on_gpu.work.give(&gpu, STREAM, Words::new(bytes), bytes).unwrap();
+                assert_eq!(on_gpu.work.prepare(&gpu, &ready, &call).unwrap(), None);
+            }
+            // SAFETY: all memory is the host's and lives until the end.
+            let sums = unsafe { on_gpu.work.sums(&gpu, &ready, &call) }.unwrap();
+            for (sum, told) in sums.into_iter().zip(told) {
+                assert!(told != 0.0 && (sum - told).abs() <= 1e-12 * told.abs(), "{sum} {told} {setup:?}");
+            }
+            assert_eq!(ready.learn(told), learned);
+            // SAFETY: as above.
+            unsafe { on_gpu.work.run(&gpu, ready, &call) }.unwrap();
+            assert_same(&found, &expected, &setup, case.name);
+        }
+    }
+}
+
+#[test]
+fn sums_over_all_are_those_of_the_cpu() {
+    for case in cases().iter().filter(|case| case.rule == "prodigy") {
+        rules::visit(case.rule, OverAll(case)).unwrap();
+    }
+}
+
 fn adam() -> Adam {
     rule("adam", "plain")
 }

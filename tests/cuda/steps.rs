@@ -562,6 +562,11 @@ fn nadam_is_as_on_the_cpu() {
 }
 
 #[test]
+fn prodigy_is_as_on_the_cpu() {
+    rule_is_as_on_the_cpu("prodigy");
+}
+
+#[test]
 fn asgd_is_as_on_the_cpu() {
     rule_is_as_on_the_cpu("asgd");
 }
@@ -591,6 +596,7 @@ fn every_rule_is_compared() {
         "lars",
         "lion",
         "nadam",
+        "prodigy",
         "radam",
         "rmsprop",
         "rprop",

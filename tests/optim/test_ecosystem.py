@@ -154,7 +154,7 @@ def test_dtensor_parameters(name, options, kind):
 
 @pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("clips", [{}, {"max_grad_norm": 1.0}], ids=str)
-@pytest.mark.parametrize("name", ["LAMB", "LARS"])
+@pytest.mark.parametrize("name", ["LAMB", "LARS", "Prodigy"])
 def test_dtensor_parameters_where_sums_are_needed(name, clips):
     """Of all processes, which torch knows; a parameter that is not spread goes the same way."""
     from torch.distributed.device_mesh import init_device_mesh

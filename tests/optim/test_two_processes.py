@@ -41,7 +41,7 @@ os._exit(0)  # torch's own taking down of the processes' group aborts once in a 
 SUMS = "torch: a parameter is spread over processes, and its update needs sums over all of it"
 
 
-@pytest.mark.parametrize(("name", "path"), [("AdamW", "fused"), ("LAMB", SUMS), ("LARS", SUMS)])
+@pytest.mark.parametrize(("name", "path"), [("AdamW", "fused"), ("LAMB", SUMS), ("LARS", SUMS), ("Prodigy", SUMS)])
 def test_shards_and_their_norms(tmp_path, name, path):
     arguments = [str(tmp_path / "store"), "{rank}", str(tmp_path / "out.pt"), name, path]
     command = [sys.executable, "-c", WORKER]

@@ -15,6 +15,7 @@ from reference.lars import lars
 from reference.lion import lion
 from reference.muon import muon
 from reference.nadam import nadam
+from reference.prodigy import prodigy
 from reference.radam import radam
 from reference.rmsprop import rmsprop
 from reference.rprop import rprop
@@ -33,6 +34,7 @@ __all__ = [
     "lion",
     "muon",
     "nadam",
+    "prodigy",
     "radam",
     "rmsprop",
     "rprop",
