@@ -1,14 +1,14 @@
 """Every rule of torchpace.optim goes down the same ill-conditioned valley, each at its best rate of a grid.
 
-A quadratic of condition number 100, without weight decay; what counts is the highest loss of the last 20 of 200 steps,
-so that no rule wins by swinging through the minimum just then. The parameter is a matrix of two points, (1, 0.6)
-and (1, -0.6), so that Muon has singular values to make equal, and the loss is their mean. Schedule-free rules are measured at
-their average, in eval mode.
+A quadratic of condition number 100, without weight decay. What counts is the highest loss of the last 20 of 200 steps,
+so that no rule wins by swinging through the minimum just then, and a run whose loss rises to ten times the first is
+lost. The parameter is a matrix of two points, (1, 0.6) and (1, -0.6), so that Muon has singular values to make equal;
+the loss is their mean. Schedule-free rules are measured at their average, in eval mode.
 
-Look at what the turn by 30 degrees does. Along the axes each coordinate has a curvature of its own, and a rule that
+Look at what a turn by 30 degrees does. Along the axes each coordinate has a curvature of its own, and a rule that
 scales coordinates has two problems of condition number 1; turned, it has the valley. Rules that know no axes (plain
 descent, momentum, LARS, schedule-free SGD) do the same in both. Lion and Muon step by about their rate to the last, and
-end that far away: they need a rate that falls.
+end some rates away: they need one that falls.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ MOMENTUM = 0.9
 # One for all rules: six rates a decade, and as many again from one beside the best to the other.
 GRID = torch.logspace(-4, 3, 43, dtype=torch.float64)
 FINE = 25
+AWAY = 10.0  # how many times the first loss no training comes back from, though a quadratic lets it
 FLOOR = 1e-20  # what is below is drawn there
 
 # What a rule needs beside its defaults, to be what people call by its name.
@@ -126,8 +127,9 @@ def losses(path: Tensor) -> Tensor:
 
 
 def settled(path: Tensor) -> Tensor:
-    """The highest loss of the last steps."""
-    return losses(path)[-LAST:].amax(0).nan_to_num(math.inf, math.inf)
+    """The highest loss of the last steps; infinite for what has been away."""
+    found = losses(path)
+    return found[-LAST:].amax(0).where(found.amax(0) <= AWAY * found[0], math.inf)
 
 
 @dataclass
@@ -196,7 +198,8 @@ def check_all(page: Page, found: dict[str, dict[str, Best]], every: Sequence[Rul
     for name in BY_COORDINATE:
         page.holds(f"{name}: loss turned less that along the axes", turned[name].loss - straight[name].loss, low=0.0)
     page.check("AdamW without decay: its loss, Adam's", turned["AdamW"].loss, turned["Adam"].loss)
-    page.check("ASGD before it averages: loss over plain descent's", turned["ASGD"].loss / turned["plain descent"].loss, 1.0, 0.1)
+    over = turned["ASGD"].loss / turned["plain descent"].loss
+    page.check("ASGD, which has not begun to average: loss over plain descent's", over, 1.0, 0.1)
     for name in ("Lion", "Muon"):
         away = float(torch.linalg.vector_norm(turned[name].path[-LAST:, 0], dim=-1).max())
         page.holds(f"{name}: furthest from the minimum in the last steps, in rates", away / turned[name].rate, 0.5, 50)
@@ -210,32 +213,36 @@ def draw_path(axis: Axes, name: str, one: Best, colour: str) -> None:
     axis.contour(x, y, height, levels=[0.2, 2, 8, 20, 50], colors="0.8", linewidths=0.6)
     points = turn(one.path[:, 0], axes.T)
     axis.plot(points[:, 0], points[:, 1], "o-", color=colour, linewidth=0.8, markersize=2)
-    axis.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[], title=f"{name}, {one.rate:.2g}")
+    axis.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[])
+    axis.set_title(f"{name}, {one.rate:.2g}", fontsize=10)
 
 
 def draw(page: Page, found: dict[str, dict[str, Best]], order: Sequence[str]) -> None:
     """Losses by step, losses at the end, and a path of each rule."""
-    columns, above = 6, 2
+    columns, above = 7, 3
     rows = above + math.ceil(len(order) / columns)
-    axes = page.axes(rows, columns, figsize=(17, 2.9 * rows))
+    axes = page.axes(rows, columns, figsize=(17, 2.8 * rows))
     grid = axes[0, 0].get_gridspec()
     for axis in [*axes[:above].flat, *axes[above:].flat[len(order) :]]:
         axis.remove()
     assert page.figure is not None
-    curves = page.figure.add_subplot(grid[:above, : columns // 2])
-    ends = page.figure.add_subplot(grid[:above, columns // 2 :])
+    curves = page.figure.add_subplot(grid[:above, : columns // 2 + 1])
+    ends = page.figure.add_subplot(grid[:above, columns // 2 + 1 :])
     turned = found["turned"]
     for place, (name, axis) in enumerate(zip(order, axes[above:].flat, strict=False)):
         colour, line = COLOURS[place % len(COLOURS)], ("-", "--", ":", "-.")[place // len(COLOURS)]
         curves.semilogy(losses(turned[name].path), line, color=colour, linewidth=1.2, label=name)
         draw_path(axis, name, turned[name], colour)
     curves.set(xlabel="step", ylabel="loss", title="In the turned valley, each at its best rate")
-    curves.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    for (form, those), colour in zip(found.items(), (BLUE, ORANGE), strict=True):
-        ends.semilogx([max(those[name].loss, FLOOR) for name in order], order, "o", color=colour, label=form)
+    curves.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=5)
+    looks: tuple[dict[str, Any], ...] = ({"color": BLUE, "mfc": "none", "ms": 10}, {"color": ORANGE})
+    for (form, those), look in zip(found.items(), looks, strict=True):
+        ends.semilogx([max(those[name].loss, FLOOR) for name in order], range(len(order)), "o", label=form, **look)
+    ends.set_yticks(range(len(order)), order)
     ends.invert_yaxis()
+    ends.yaxis.tick_right()
     ends.set(xlabel=f"highest loss of the last {LAST} of {STEPS} steps (cut at {FLOOR:g})", title="What the turn costs")
-    ends.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+    ends.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 def run(page: Page) -> None:
@@ -244,7 +251,7 @@ def run(page: Page) -> None:
     found = {form: {rule.name: best(rule, axes) for rule in every} for form, axes in FORMS.items()}
     straight, turned = found["along the axes"], found["turned"]
     order = sorted(turned, key=lambda name: turned[name].loss)
-    page.say(f"condition number {HIGH / LOW:g}, highest loss of the last {LAST} of {STEPS} steps, grid {GRID[0]:g} to {GRID[-1]:g}")
+    page.say(f"highest loss of the last {LAST} of {STEPS} steps, the best of rates from {GRID[0]:g} to {GRID[-1]:g}")
     page.table(
         ("rule", "best rate", "loss", "best rate, turned", "loss, turned"),
         [(name, straight[name].rate, straight[name].loss, turned[name].rate, turned[name].loss) for name in order],
