@@ -1,13 +1,13 @@
 """A step of ours against torch's foreach (its default), fused and single-tensor on a CUDA device: device and host time.
 
-What torch lacks is against AdamW, ours and torch's fused one. All arms step the same parameters, gradients and state. In every round each arm makes a few steps in turn: the device's
-time is between two events around them, the host's until the last of them is queued. Where the host is the slower, as
-with small tensors, the device waits for it, and both are the host's time. A figure is the median over the rounds of
-(torch's time / our time), with the quartiles, so above 1 ours is faster; losses are marked. "of copy" is the share of
-the device-to-device copy's bandwidth, measured beside the row, that the bytes which a step has to move reach in our
-step. In the row "graph" all arms replay captured steps. `--record` writes the rows to
-benches/record/<GPU>/<date>-gpu.csv. `--device cpu` is to see that the program runs: it measures by the clock, and
-records nothing.
+What torch lacks is against AdamW, ours and torch's fused one, and Muon is on matrices alone. All arms step the same
+parameters, gradients and state. In every round each arm makes a few steps in turn: the device's time is between two
+events around them, the host's until the last of them is queued. Where the host is the slower, as with small tensors,
+the device waits for it, and both are the host's time. A figure is the median over the rounds of (torch's time / our
+time), with the quartiles, so above 1 ours is faster; losses are marked. "of copy" is the share of the device-to-device
+copy's bandwidth, measured beside the row, that the bytes which a step has to move reach in our step. In the row "graph"
+all arms replay captured steps. `--record` writes the rows to benches/record/<GPU>/<date>-gpu.csv. `--device cpu` is to
+see that the program runs: it measures by the clock, and records nothing.
 """
 
 import argparse

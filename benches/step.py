@@ -1,15 +1,14 @@
 """A step of ours against torch's default, foreach, fused and compiled: medians of ratios over interleaved rounds.
 
 Each row is an optimizer on a list of tensors; one that torch lacks is against AdamW, ours and torch's fused one, so
-that a ratio of 0.8 says that it takes 1.25 times as long. Of each optimizer `--lists` are, if not said, those it is for:
-Muon steps on matrices alone, and what is against AdamW is on two lists. All arms step the same parameters, gradients and state: where a tensor
-lies in memory makes a step faster or slower by a fifth. In every round each arm makes a few steps in turn, so that all
-meet the same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with
-the quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 7 minutes on two cores,
-and `--record`, with bfloat16 and the compiled step, about 25; its rows are written to
-benches/record/<machine>/<date>.csv. Nothing else may run meanwhile: torch's threads spin while they wait for one that
-has lost its core, and rows of several threads become absurd. The column "others" tells what share of a core other
-processes used during a row.
+that 0.8 says that it takes 1.25 times as long as AdamW, and is by default on two lists; Muon is on lists of matrices.
+All arms step the same parameters, gradients and state, as far as their rules have the same: where a tensor lies in
+memory makes a step faster or slower by a fifth. In every round each arm makes a few steps in turn, so that all meet the
+same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
+quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 8 minutes on two cores, and
+`--record`, with bfloat16 and the compiled step, about 30; its rows are written to benches/record/<machine>/<date>.csv.
+Nothing else may run meanwhile: torch's threads spin while they wait for one that has lost its core, and rows of several
+threads become absurd. The column "others" tells what share of a core other processes used during a row.
 """
 
 import argparse
