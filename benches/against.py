@@ -66,18 +66,19 @@ def contenders(kind, options):
 
     Torch's have no `max_grad_norm`: who has it among the options clips before their steps.
     """
-    ours = {"ours": Contender(torchpace.optim, kind, options)}
+    found = {"ours": Contender(torchpace.optim, kind, options)}
     shared = {name: value for name, value in options.items() if name == "max_grad_norm"}
     others = {name: value for name, value in options.items() if name != "max_grad_norm"}
     known = inspect.signature(getattr(torch.optim, kind)).parameters if hasattr(torch.optim, kind) else {}
     if not known or others.keys() - known.keys():
-        ours["our AdamW"] = Contender(torchpace.optim, "AdamW", shared)
-        return ours | {"fused AdamW": Contender(torch.optim, "AdamW", TORCHS["fused"])}
+        found["our AdamW"] = Contender(torchpace.optim, "AdamW", shared)
+        found["fused AdamW"] = Contender(torch.optim, "AdamW", TORCHS["fused"])
+        return found
     for variant, more in (TORCHS | {"compiled": COMPILED}).items():
         if variant == "default" or more.keys() <= known.keys():
             taken = {name: value for name, value in more.items() if name in known}
-            ours[variant] = Contender(torch.optim, kind, others | taken)
-    return ours
+            found[variant] = Contender(torch.optim, kind, others | taken)
+    return found
 
 
 def columns(rows):

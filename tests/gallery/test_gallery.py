@@ -79,8 +79,10 @@ def test_figures_draw_all_that_they_tell_of(tmp_path):
     assert len(names) == 7
 
 
-def test_every_rule_of_the_package_is_in_the_valley(tmp_path):
-    """With a row of the table, a curve and a path."""
+def test_every_rule_of_the_package_is_in_the_valley(tmp_path, monkeypatch):
+    """With a row of the table, a curve and a path, here of a coarser grid."""
+    monkeypatch.setattr(every_rule, "GRID", torch.logspace(-4, 3, 15, dtype=torch.float64))
+    monkeypatch.setattr(every_rule, "FINE", 3)
     ours = [cls for cls in vars(optim).values() if isinstance(cls, type) and hasattr(cls, "last_path")]
     every = {"plain descent", *(cls.__name__ for cls in ours)}
     assert {rule.name for rule in every_rule.rules()} == every
