@@ -1,13 +1,13 @@
 """A step of ours against torch's foreach (its default), fused and single-tensor on a CUDA device: device and host time.
 
-All arms step the same parameters, gradients and state. In every round each arm makes a few steps in turn: the device's
-time is between two events around them, the host's until the last of them is queued. Where the host is the slower, as
-with small tensors, the device waits for it, and both are the host's time. A figure is the median over the rounds of
-(torch's time / our time), with the quartiles, so above 1 ours is faster; losses are marked. "of copy" is the share of
-the device-to-device copy's bandwidth, measured beside the row, that the bytes which a step has to move reach in our
-step. In the row "graph" all arms replay captured steps. `--record` writes the rows to
-benches/record/<GPU>/<date>-gpu.csv. `--device cpu` is to see that the program runs: it measures by the clock, and
-records nothing.
+What torch lacks is against AdamW, ours and torch's fused one, and Muon is on matrices alone. All arms step the same
+parameters, gradients and state. In every round each arm makes a few steps in turn: the device's time is between two
+events around them, the host's until the last of them is queued. Where the host is the slower, as with small tensors,
+the device waits for it, and both are the host's time. A figure is the median over the rounds of (torch's time / our
+time), with the quartiles, so above 1 ours is faster; losses are marked. "of copy" is the share of the device-to-device
+copy's bandwidth, measured beside the row, that the bytes which a step has to move reach in our step. In the row "graph"
+all arms replay captured steps. `--record` writes the rows to benches/record/<GPU>/<date>-gpu.csv. `--device cpu` is to
+see that the program runs: it measures by the clock, and records nothing.
 """
 
 import argparse
@@ -21,17 +21,17 @@ import torch
 
 import records
 import torchpace
-from against import compare, text, turn
+from against import columns, compare, contenders, missing, text, turn
 from lists import LISTS
-from step import CASES, arms, tensors
+from step import CASES, arms, lists_of, tensors
 
 LISTS = LISTS | {"1 x 1G": lambda: [[(1 << 30,)]]}
 ROUNDS = 7
 LARGE = 1 << 24
 """Elements from which a list is bound by memory."""
 
-ARMS = {"foreach": "foreach", "fused": "fused", "single": "default"}
-"""What torch's arms are called here, where foreach is the default, and in step.py."""
+NAMES = {"default": "single"}
+"""What torch's arms are called here, where foreach is the default."""
 
 COPIES = 8
 """How many times the parameters' memory a row takes at the most: gradients, state, and what torch's code works with."""
@@ -101,6 +101,8 @@ def captured(step, device):
 
 def has_fused(name, device):
     """Whether torch has a fused step, which some of its releases refuse on some devices."""
+    if not hasattr(torch.optim, name):
+        return False
     param = torch.ones(1, device=device)
     param.grad = torch.ones_like(param)
     try:
@@ -139,7 +141,7 @@ def copy_bandwidth(device, clock):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--lists", nargs="+", default=list(LISTS), choices=list(LISTS))
+    parser.add_argument("--lists", nargs="+", choices=list(LISTS), help="default: those each optimizer is for")
     parser.add_argument("--optimizers", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--seconds", type=float, default=1, help="a row's time (default: 1)")
@@ -155,20 +157,27 @@ def main():
     about, clock = records.about(machine), Clock(device)
     print(f"{about}; torchpace {torchpace.__version__}; copy {copy_bandwidth(device, clock) / 2**30:.0f} GiB/s")
     print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
-    print(f"{'list':13}{'optimizer':14}{'type':10}{'time':8}{'us':>9}{'of copy':>9}", *(f"{name:>24}" for name in ARMS))
+    cases = {name: CASES[name] for name in options.optimizers}
+    cases["graph"] = ("Adam", {"capturable": True} if device.type == "cuda" else {})
+    shown = [name for name in columns(cases.values()) if name != "compiled"]
+    head = [f"{NAMES.get(name, name):>24}" for name in shown]
+    print(f"{'list':13}{'optimizer':18}{'type':10}{'time':8}{'us':>9}{'of copy':>9}", *head)
     rows = []
-    for list_name, dtype, optimizer in itertools.product(options.lists, options.dtypes, [*options.optimizers, "graph"]):
-        name, settings = CASES.get(optimizer, ("Adam", {"capturable": True} if device.type == "cuda" else {}))
-        shown = [arm for arm in ARMS if arm != "fused" or has_fused(name, device)]
+    for list_name, dtype, optimizer in itertools.product(LISTS, options.dtypes, cases):
+        if list_name not in lists_of(optimizer, options.lists, LISTS):
+            continue
+        name, settings = cases[optimizer]
+        names = [one for one in shown if one in contenders(name, settings)]
+        if not has_fused(name, device):
+            names = [one for one in names if one != "fused"]
         shapes, kind = LISTS[list_name](), getattr(torch, dtype)
         elements = sum(math.prod(shape) for group in shapes for shape in group)
         copies = COPIES + MORE_IN_GRAPHS * (optimizer == "graph")
         if copies * elements * kind.itemsize > room(device):
-            print(f"{list_name:13}{optimizer:14}{dtype:10}left out: the device has no room for it")
+            print(f"{list_name:13}{optimizer:18}{dtype:10}left out: the device has no room for it")
             continue
         groups = tensors(shapes, kind, device)
-        ours, steps = arms(name, settings, groups, [ARMS[arm] for arm in shown])
-        steps = {"ours": steps["ours"]} | {arm: steps[ARMS[arm]] for arm in shown}
+        ours, steps = arms(name, settings, groups, names)
         if optimizer == "graph":
             steps = {arm: captured(step, device) for arm, step in steps.items()}
         bandwidth = copy_bandwidth(device, clock) if elements >= LARGE else None
@@ -179,13 +188,14 @@ def main():
             times = [{arm: both[which] for arm, both in one.items()} for one in rounds]
             micros = statistics.median(one["ours"] for one in times) * 1e6
             share = moved(ours) / (micros * 1e-6) / bandwidth if which == "device" and bandwidth else None
-            ratios = compare(times, shown)
-            cells = [text(*ratios[arm]) if arm in ratios else "none in torch" for arm in ARMS]
+            ratios = compare(times)
+            cells = [text(*ratios[arm]) if arm in ratios else missing(arm, cases[optimizer]) for arm in shown]
             of_copy = "" if share is None else f"{share:.0%}"
-            line = f"{list_name:13}{optimizer:14}{dtype:10}{which:8}{micros:9.1f}{of_copy:>9}"
+            line = f"{list_name:13}{optimizer:18}{dtype:10}{which:8}{micros:9.1f}{of_copy:>9}"
             print(line, *(f"{cell:>24}" for cell in cells), flush=True)
             for against, (low, median, high) in ratios.items():
-                row = {"list": list_name, "optimizer": optimizer, "dtype": dtype, "time": which, "against": against}
+                row = {"list": list_name, "optimizer": optimizer, "dtype": dtype, "time": which}
+                row |= {"against": NAMES.get(against, against)}
                 row |= {"ours_us": f"{micros:.1f}", "of_copy": "" if share is None else f"{share:.3f}"}
                 row |= {"ratio": f"{median:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}", "rounds": len(rounds)}
                 rows.append(row)

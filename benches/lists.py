@@ -44,6 +44,18 @@ def groups():
     return [[(16 << k % 9,)] for k in range(465)]
 
 
+def blocks(width, layers):
+    """The matrices of a transformer's equal blocks: what Muon steps on there."""
+    return [(3 * width, width), (width, width), (4 * width, width), (width, 4 * width)] * layers
+
+
+# Every tensor is a matrix.
+OF_MATRICES = {
+    "1 x 1024^2": lambda: [[(1024, 1024)]],
+    "6 blocks": lambda: [blocks(256, 6)],
+    "24 x 128^2": lambda: [[(128, 128)] * 24],
+}
+
 LISTS = {
     "500 x 16": lambda: [[(16,)] * 500],
     "465 groups": groups,
@@ -52,6 +64,7 @@ LISTS = {
     "ViT-B/16": lambda: [vit_b16()],
     "GPT-2 small": lambda: [gpt2_small()],
     "1 x 124M": lambda: [[(124_000_000,)]],
+    **OF_MATRICES,
 }
 
 

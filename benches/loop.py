@@ -1,5 +1,8 @@
 """The step where training happens: inside whole loops, ours against torch's default, foreach and fused.
 
+An optimizer that torch lacks is against AdamW, ours and torch's fused one. Beside Muon's matrices AdamW steps on the
+rest, in one optimizer in ours, in a second one, fused, in torch's arm; Muon trains networks without convolutions.
+
 Each row trains a network on scikit-learn's digits. Every arm has its own copy of it, from the same seed and on the same
 batches, and they take turns iteration by iteration: zero_grad(), forward, backward, step. So each step meets gradients
 that are new objects, and caches in which forward and backward have been; benches/step.py makes the same step again and
@@ -31,7 +34,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import networks
 import records
 import torchpace
-from against import MORE, OPTIMIZERS, TORCHS, compare, lacks, text, turn
+from against import BEYOND, EVERY, MATRICES, MORE, OPTIMIZERS, columns, compare, contenders, missing, text, turn
 
 WARM_UP = 5  # rounds that are not counted; in the first, the state is made
 ROUNDS = 9  # at the least
@@ -48,7 +51,9 @@ TASKS = {
 }
 
 LOOPS = ["plain", "clip", "LambdaLR, EMA"]
-BRIEF = ("250 layers", "plain")  # all that is recorded of the optimizers fewer train with
+# All that is recorded of the optimizers fewer train with, and of those of matrices.
+BRIEF = dict.fromkeys(MORE | BEYOND, ("250 layers", "plain")) | dict.fromkeys(MATRICES, ("transformer", "plain"))
+ONLY_MATRICES = ["250 layers", "LSTM", "transformer"]  # tasks without convolutions
 
 # So low that no arm's training becomes chaotic, and losses can be compared.
 RATES = {
@@ -63,6 +68,14 @@ RATES = {
     "NAdam": 1e-4,
     "RAdam": 1e-4,
     "Rprop": 1e-6,
+    "Muon": 1e-4,
+    "Lion": 1e-5,
+    "AdEMAMix": 1e-5,
+    "LAMB": 1e-4,
+    "LARS momentum": 1e-2,
+    "ScheduleFreeAdamW": 1e-4,
+    "ScheduleFreeSGD": 1e-3,
+    "AdamW cautious": 1e-4,
 }
 
 
@@ -74,37 +87,46 @@ class Iteration(NamedTuple):
     loss: float
 
 
+def optimizers(contender, model, lr):
+    """What steps on the model."""
+    if contender.kind not in MATRICES:
+        return [contender.on(model.parameters(), lr=lr)]
+    groups = torchpace.optim.muon_groups(model, lr=lr, adamw={"lr": RATES["AdamW"]})
+    if contender.is_ours():
+        return [contender.on(groups)]
+    matrices, others = groups
+    return [contender.on(matrices["params"], lr=lr), torch.optim.AdamW(others["params"], lr=others["lr"], fused=True)]
+
+
 class Arm:
     """An optimizer at work on its own copy of the network."""
 
-    def __init__(self, name, model, optimizer, loop):
-        ours = name == "ours"
-        kind, options = (OPTIMIZERS | MORE)[optimizer]
-        options = options | {"lr": RATES[optimizer]} | ({} if ours else TORCHS[name])
-        if ours and loop == "clip":
-            options["max_grad_norm"] = MAX_NORM
-        optim = torchpace.optim if ours else torch.optim
+    def __init__(self, contender, model, lr, loop):
         self.model = copy.deepcopy(model)
         self.params = list(self.model.parameters())
-        self.optimizer = getattr(optim, kind)(self.params, **options)
-        self.clips = loop == "clip" and not ours
-        self.scheduler = self.average = None
+        self.optimizers = optimizers(contender, self.model, lr)
+        self.clips = loop == "clip" and not contender.is_ours()
+        self.schedulers, self.average = [], None
         if loop == "LambdaLR, EMA":
-            self.scheduler = optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / 100))
+            schedule = contender.module.lr_scheduler.LambdaLR
+            self.schedulers = [schedule(one, lambda step: min(1.0, (step + 1) / 100)) for one in self.optimizers]
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
 
     def iterate(self, images, labels):
         begin = time.perf_counter()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         loss = nn.functional.cross_entropy(self.model(images).float(), labels)
         loss.backward()
         before = time.perf_counter()
         if self.clips:
             nn.utils.clip_grad_norm_(self.params, MAX_NORM, foreach=True)  # the faster way
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         after = time.perf_counter()
-        if self.scheduler is not None:
-            self.scheduler.step()
+        for scheduler in self.schedulers:
+            scheduler.step()
+        if self.average is not None:
             self.average.update_parameters(self.model)
         return Iteration(time.perf_counter() - begin, after - before, loss.item())
 
@@ -114,8 +136,14 @@ def train(task, loop, optimizer, dtype, seconds):
     network, size = TASKS[task]
     torch.manual_seed(0)
     model = network().to(dtype)
-    names = ["ours", *(variant for variant in TORCHS if not lacks(variant, optimizer))]
-    arms = {name: Arm(name, model, optimizer, loop) for name in names}
+    kind, options = EVERY[optimizer]
+    if loop == "clip":
+        options = options | {"max_grad_norm": MAX_NORM}
+    arms = {
+        name: Arm(one, model, RATES["AdamW" if name.endswith("AdamW") else optimizer], loop)
+        for name, one in contenders(kind, options).items()
+        if name != "compiled"
+    }
     rounds, begin, others = [], time.perf_counter(), 0.0
     for count, (images, labels) in enumerate(networks.batches(size)):
         if count == WARM_UP:
@@ -126,16 +154,17 @@ def train(task, loop, optimizer, dtype, seconds):
             rounds.append(done)
             if len(rounds) >= ROUNDS and time.perf_counter() - begin > seconds:
                 break
-    if arms["ours"].optimizer.last_path != "fused":
-        raise SystemExit(f"our step was not fused: {arms['ours'].optimizer.last_path}")
+    (ours,) = arms["ours"].optimizers
+    if ours.last_path != "fused":
+        raise SystemExit(f"our step was not fused: {ours.last_path}")
     return rounds, (records.others() - others) / (time.perf_counter() - begin)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    note = f"default: those most used; with --record the others too, {BRIEF}"
-    parser.add_argument("--optimizers", nargs="+", choices=[*OPTIMIZERS, *MORE], help=note)
+    note = "default: those most used; with --record the others too, on one network"
+    parser.add_argument("--optimizers", nargs="+", choices=list(EVERY), help=note)
     parser.add_argument("--loops", nargs="+", choices=LOOPS, help="default: plain; all with --record")
     parser.add_argument("--dtypes", nargs="+", help="default: float32; bfloat16 too with --record")
     parser.add_argument("--threads", nargs="+", type=int, help="default: 1; as many as torch takes too with --record")
@@ -144,17 +173,20 @@ def main():
     parser.set_defaults(optimizers=list(OPTIMIZERS), loops=["plain"], dtypes=["float32"], threads=[1])
     if parser.parse_args().record:
         every = sorted({1, torch.get_num_threads()})
-        parser.set_defaults(optimizers=[*OPTIMIZERS, *MORE], loops=LOOPS, dtypes=["float32", "bfloat16"], threads=every)
+        parser.set_defaults(optimizers=list(EVERY), loops=LOOPS, dtypes=["float32", "bfloat16"], threads=every)
     options = parser.parse_args()
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}")
     print("us: ours, median. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
-    head = f"{'task':12}{'loop':15}{'optimizer':14}{'type':10}threads  {'time':7}{'us':>9}{'others':>8}"
-    print(head + "".join(f"{name:>22}" for name in TORCHS))
+    shown = [name for name in columns(EVERY[name] for name in options.optimizers) if name != "compiled"]
+    head = f"{'task':12}{'loop':15}{'optimizer':18}{'type':10}threads  {'time':7}{'us':>9}{'others':>8}"
+    print(head + "".join(f"{name:>22}" for name in shown))
     rows = []
     every = itertools.product(options.tasks, options.loops, options.optimizers, options.dtypes, options.threads)
     for task, loop, optimizer, dtype, threads in every:
-        if options.record and optimizer in MORE and (task, loop) != BRIEF:
+        if options.record and BRIEF.get(optimizer, (task, loop)) != (task, loop):
+            continue
+        if optimizer in MATRICES and task not in ONLY_MATRICES:
             continue
         torch.set_num_threads(threads)
         runs = []
@@ -162,12 +194,12 @@ def main():
             runs.append(train(task, loop, optimizer, getattr(torch, dtype), options.seconds))
         rounds, others = min(runs, key=lambda run: run[1])
         losses = {name: statistics.mean(one[name].loss for one in rounds) for name in rounds[0]}
-        label = f"{task:12}{loop:15}{optimizer:14}{dtype:10}{threads:7}  "
+        label = f"{task:12}{loop:15}{optimizer:18}{dtype:10}{threads:7}  "
         for which in ("step", "whole"):
             times = [{name: getattr(done, which) for name, done in one.items()} for one in rounds]
             micros = statistics.median(one["ours"] for one in times) * 1e6
-            ratios = compare(times, [variant for variant in TORCHS if variant in losses])
-            cells = [text(*ratios[variant]) if variant in ratios else "none in torch" for variant in TORCHS]
+            ratios = compare(times)
+            cells = [text(*ratios[name]) if name in ratios else missing(name, EVERY[optimizer]) for name in shown]
             line = f"{label}{which:7}{micros:9.1f}{others:8.0%}"
             print(line + "".join(f"{cell:>22}" for cell in cells), flush=True)
             for variant, (low, median, high) in ratios.items():
@@ -176,7 +208,7 @@ def main():
                 row |= {"ratio": f"{median:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
                 row |= {"our_loss": f"{losses['ours']:.6f}", "loss": f"{losses[variant]:.6f}"}
                 rows.append(row | {"rounds": len(rounds), "others": f"{others:.2f}"})
-        cells = [f"{losses[variant]:.6f}" if variant in losses else "" for variant in TORCHS]
+        cells = [f"{losses[name]:.6f}" if name in losses else "" for name in shown]
         print(f"{label}{'loss':7}{losses['ours']:9.6f}{'':8}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
         gc.collect()  # the next arms need the memory
     if options.record:

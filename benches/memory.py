@@ -12,10 +12,11 @@ import torch
 
 import records
 import torchpace
+from against import TORCHS
 from lists import LISTS
-from step import TORCHS, tensors
+from step import tensors
 
-ARMS = {"ours": {}} | {name: extra for name, extra in TORCHS.items() if name != "compiled"}
+ARMS = {"ours": {}} | TORCHS
 
 
 def status(name):

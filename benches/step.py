@@ -1,13 +1,14 @@
 """A step of ours against torch's default, foreach, fused and compiled: medians of ratios over interleaved rounds.
 
-Each row is an optimizer on a list of tensors. All arms step the same parameters, gradients and state: where a tensor
-lies in memory makes a step faster or slower by a fifth. In every round each arm makes a few steps in turn, so that all
-meet the same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with
-the quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 7 minutes on two cores,
-and `--record`, with bfloat16 and the compiled step, about 25; its rows are written to
-benches/record/<machine>/<date>.csv. Nothing else may run meanwhile: torch's threads spin while they wait for one that
-has lost its core, and rows of several threads become absurd. The column "others" tells what share of a core other
-processes used during a row.
+Each row is an optimizer on a list of tensors; one that torch lacks is against AdamW, ours and torch's fused one, so
+that 0.8 says that it takes 1.25 times as long as AdamW, and is by default on two lists; Muon is on lists of matrices.
+All arms step the same parameters, gradients and state, as far as their rules have the same: where a tensor lies in
+memory makes a step faster or slower by a fifth. In every round each arm makes a few steps in turn, so that all meet the
+same state of a noisy machine; a row's figure is the median over the rounds of (torch's time / our time), with the
+quartiles, so above 1 ours is faster. All rows are printed, losses too. A run takes about 8 minutes on two cores, and
+`--record`, with bfloat16 and the compiled step, about 30; its rows are written to benches/record/<machine>/<date>.csv.
+Nothing else may run meanwhile: torch's threads spin while they wait for one that has lost its core, and rows of several
+threads become absurd. The column "others" tells what share of a core other processes used during a row.
 """
 
 import argparse
@@ -21,16 +22,14 @@ import torch
 
 import records
 import torchpace
-from against import MORE, OPTIMIZERS, TORCHS, compare, lacks, text, turn
-from lists import LISTS
+from against import BEYOND, EVERY, MATRICES, columns, compare, contenders, missing, text, turn
+from lists import LISTS, OF_MATRICES
 
 ROUNDS = 5  # at the least
 
-CASES = (
-    OPTIMIZERS | MORE | {"AdamW clip": ("AdamW", {"max_grad_norm": 1.0})}
-)  # torch's arms: clip_grad_norm_, then the step
+CASES = EVERY | {"AdamW clip": ("AdamW", {"max_grad_norm": 1.0})}  # torch's arms: clip_grad_norm_, then the step
 
-VARIANTS = TORCHS | {"compiled": {"foreach": True}}
+BRIEF = ["500 x 16", "GPT-2 small"]  # for what torch lacks
 
 # Where compiling a step takes seconds: about a third of a second a tensor.
 COMPILED = ["MLP", "1 x 124M"]
@@ -59,24 +58,35 @@ def clipping(optimizer, step, max_norm):
     return clipped
 
 
-def arms(name, options, groups, variants):
-    """Our optimizer, and the step of each arm."""
-    ours = getattr(torchpace.optim, name)([dict(group) for group in groups], **options)
-    ours.step()  # makes the state
-    steps = {"ours": ours.step}
-    max_norm = options.get("max_grad_norm")
-    theirs = {key: value for key, value in options.items() if key != "max_grad_norm"}
-    for variant in variants:
-        optimizer = getattr(torch.optim, name)([dict(group) for group in groups], **theirs, **VARIANTS[variant])
-        for param, state in ours.state.items():
+def share(made):
+    """Let all have the state of the same rule, and ours of another rule what it has in common with AdamW."""
+    ours, first = made["ours"], made.get("our AdamW", made["ours"])
+    for optimizer in (ours, first):
+        optimizer.step()  # makes the state
+    for param, state in first.state.items():
+        own = ours.state[param]
+        own.update({slot: value for slot, value in state.items() if slot in own})
+        for name, optimizer in made.items():
+            if optimizer is ours or optimizer is first:
+                continue
             optimizer.state[param] = dict(state)
-            if "step" in state and variant == "fused":
+            if "step" in state and name.startswith("fused"):
                 # Where torch's fused step has it; on the CPU it is the same tensor.
                 optimizer.state[param]["step"] = state["step"].to(param.device)
+
+
+def arms(kind, options, groups, names):
+    """Our optimizer, and the step of each arm."""
+    every = contenders(kind, options)
+    made = {name: every[name].on([dict(group) for group in groups]) for name in ("ours", *names)}
+    share(made)
+    steps, max_norm = {}, options.get("max_grad_norm")
+    for name, optimizer in made.items():
         # The learning rate stays, so compiling it in does no harm; foreach takes none as a tensor here.
-        step = torch.compile(optimizer.step) if variant == "compiled" else optimizer.step
-        steps[variant] = step if max_norm is None else clipping(optimizer, step, max_norm)
-    return ours, steps
+        step = torch.compile(optimizer.step) if name == "compiled" else optimizer.step
+        clips = max_norm is not None and not every[name].is_ours()
+        steps[name] = clipping(optimizer, step, max_norm) if clips else step
+    return made["ours"], steps
 
 
 def clock(step, repeat):
@@ -99,13 +109,16 @@ def measure(steps, budget):
     return rounds, (records.others() - others) / (time.perf_counter() - begin)
 
 
-def missing(variant, optimizer):
-    return "none in torch" if lacks(variant, optimizer) else "not compiled"
+def lists_of(optimizer, asked, every=LISTS):
+    """Those asked for that it steps on, or those it is for."""
+    if optimizer in MATRICES:
+        return [name for name in asked or OF_MATRICES if name in OF_MATRICES]
+    return asked or (BRIEF if optimizer in BEYOND else [name for name in every if name not in OF_MATRICES])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--lists", nargs="+", default=list(LISTS), choices=list(LISTS))
+    parser.add_argument("--lists", nargs="+", choices=list(LISTS), help="default: those each optimizer is for")
     parser.add_argument("--optimizers", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--dtypes", nargs="+", help="default: float32; bfloat16 too with --record")
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, torch.get_num_threads()}))
@@ -117,24 +130,25 @@ def main():
     if parser.parse_args().record:
         parser.set_defaults(dtypes=["float32", "bfloat16"], compiled=COMPILED, seconds=3)
     options = parser.parse_args()
-    shown = [variant for variant in VARIANTS if variant != "compiled" or options.compiled]
+    shown = columns(CASES[name] for name in options.optimizers)
+    if not options.compiled:
+        shown = [name for name in shown if name != "compiled"]
     about = records.about()
     print(f"{about}; torchpace {torchpace.__version__}")
     print("us: our median step. Ratios: torch's time / ours, median (quartiles); above 1 ours is faster, * a loss.\n")
-    line = f"{'list':13}{'optimizer':14}{'type':10}threads{'us':>8}{'others':>8}"
+    line = f"{'list':13}{'optimizer':18}{'type':10}threads{'us':>8}{'others':>8}"
     print(line + "".join(f"{name:>24}" for name in shown))
     if "max_grad_norm" not in inspect.signature(torchpace.optim.AdamW).parameters:
         print("AdamW clip: left out, this torchpace has no max_grad_norm")
         options.optimizers = [name for name in options.optimizers if name != "AdamW clip"]
     rows = []
-    for list_name, dtype, optimizer in itertools.product(options.lists, options.dtypes, options.optimizers):
-        variants = [
-            variant
-            for variant in shown
-            if not lacks(variant, optimizer) and (variant != "compiled" or list_name in options.compiled)
-        ]
+    for list_name, dtype, optimizer in itertools.product(LISTS, options.dtypes, options.optimizers):
+        if list_name not in lists_of(optimizer, options.lists):
+            continue
+        names = contenders(*CASES[optimizer]).keys() & set(shown)
+        names = [name for name in shown if name in names and (name != "compiled" or list_name in options.compiled)]
         groups = tensors(LISTS[list_name](), getattr(torch, dtype))
-        ours, steps = arms(*CASES[optimizer], groups, variants)
+        ours, steps = arms(*CASES[optimizer], groups, names)
         for threads in options.threads:
             torch.set_num_threads(threads)
             torch.compiler.reset()  # after some recompilations, as for another number of threads, it would give up
@@ -142,9 +156,9 @@ def main():
             if ours.last_path != "fused":
                 raise SystemExit(f"our step was not fused: {ours.last_path}")
             micros = statistics.median(times["ours"] for times in rounds) * 1e6
-            ratios = compare(rounds, variants)
-            cells = [text(*ratios[name]) if name in ratios else missing(name, optimizer) for name in shown]
-            line = f"{list_name:13}{optimizer:14}{dtype:10}{threads:7}{micros:8.0f}{others:8.0%}"
+            ratios = compare(rounds)
+            cells = [text(*ratios[name]) if name in ratios else missing(name, CASES[optimizer]) for name in shown]
+            line = f"{list_name:13}{optimizer:18}{dtype:10}{threads:7}{micros:8.0f}{others:8.0%}"
             print(line + "".join(f"{cell:>24}" for cell in cells), flush=True)
             for variant, (low, median, high) in ratios.items():
                 rows.append(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from torchpace import optim
+
 ROOT = Path(__file__).parents[1]
 EMPTY = """First
 <!-- loop table: benches/table.py -->
@@ -110,6 +112,7 @@ def test_a_table_of_loops_shows_the_plain_loop_and_tells_of_all(filled, tmp_path
         *both("small", "AdamW", {"default": 9, "foreach": 7, "fused": 4}, threads=2),
         *both("small", "AdamW", {"default": 9, "foreach": 7, "fused": 0.9}, loop="clip"),
         *both("large", "Adam", {"default": 9, "foreach": 8, "fused": 0.8}, high=0.95, dtype="bfloat16"),
+        *both("small", "Lion", {"our AdamW": 0.1, "fused AdamW": 20}),
     ]
     record(tmp_path / "machine" / "2026-01-10-loop.csv", "about", rows)
     text = filled()
@@ -142,3 +145,67 @@ def test_what_the_loop_records_is_what_the_table_reads(bench, filled, tmp_path, 
     assert len(rows) == 2 * 2 * 2  # loops, times, torch's arms
     for row in rows:
         assert float(row["our_loss"]) == pytest.approx(float(row["loss"]), rel=1e-4)
+
+
+def test_a_table_of_steps_tells_of_what_torch_lacks(filled, tmp_path):
+    rows = [
+        *(step_row("500 x 16", "AdamW", against, 5) for against in ("default", "foreach", "fused")),
+        step_row("GPT-2 small", "Lion", "our AdamW", 1.25),
+        step_row("GPT-2 small", "LAMB", "our AdamW", 0.8),
+        step_row("GPT-2 small", "LAMB", "fused AdamW", 0.1),
+    ]
+    record(tmp_path / "machine" / "2026-01-10.csv", "about", rows)
+    text = filled()
+    assert cells(text)[2:] == [["500 x 16", "AdamW", "5.00", "5.00", "5.00"]]
+    text = re.sub(r"\s+", " ", text)
+    assert "Against torch's fused step the rows of all types and numbers of threads lie between 5.00" in text
+    lion, lamb = (f"({name} on GPT-2 small, float32, 2 threads)" for name in ("Lion", "LAMB"))
+    assert "Against our own step of AdamW, for what torch lacks, the rows" in text
+    assert f"between 0.80 {lamb} and 1.25 {lion}" in text
+
+
+def test_every_optimizer_has_a_row(bench):
+    ours = {cls.__name__ for cls in vars(optim).values() if isinstance(cls, type) and hasattr(cls, "last_path")}
+    for rows in (bench("against").EVERY, bench("step").CASES):
+        assert {kind for kind, _ in rows.values()} == ours
+    assert bench("loop").RATES.keys() == bench("against").EVERY.keys()
+
+
+@pytest.mark.parametrize(
+    ("row", "arms"),
+    [
+        (("SGD", {"momentum": 0.9}), ["default", "foreach", "fused", "compiled"]),
+        (("NAdam", {}), ["default", "foreach", "compiled"]),
+        (("Muon", {}), ["default"]),
+        (("Lion", {}), ["our AdamW", "fused AdamW"]),
+        (("AdamW", {"cautious": True}), ["our AdamW", "fused AdamW"]),
+        (("AdamW", {"max_grad_norm": 1.0}), ["default", "foreach", "fused", "compiled"]),
+    ],
+)
+def test_a_row_is_measured_against_torchs_optimizer_or_adamw(bench, row, arms):
+    ours, *others = bench("against").contenders(*row).items()
+    assert ours == ("ours", (optim, *row))
+    assert [name for name, _ in others] == arms
+    for _, contender in others:
+        assert contender.on([torch.zeros(2, 2, requires_grad=True)]).param_groups
+        assert contender.is_ours() == (contender.module is optim)
+        assert contender.is_ours() or "max_grad_norm" not in contender.options
+
+
+def test_arms_of_a_step_share_their_state(bench):
+    step = bench("step")
+    for kind in ("NAdam", "LAMB", "ScheduleFreeAdamW", "Muon"):
+        contenders = bench("against").contenders(kind, {})
+        names = [name for name in contenders if name not in ("ours", "compiled")]
+        groups = step.tensors([[(3, 4)]], torch.float32)
+        (param,) = groups[0]["params"]
+        made = {name: contenders[name].on([dict(group) for group in groups]) for name in ("ours", *names)}
+        step.share(made)
+        states = [optimizer.state[param] for optimizer in made.values()]
+        first = states[1]
+        for state in states:
+            common = [slot for slot in state if slot in first]
+            assert common
+            assert all(state[slot] is first[slot] for slot in common)
+        for optimizer in made.values():
+            optimizer.step()

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from torchpace import optim
 from torchpace.gallery import __main__ as command
 from torchpace.gallery import _run
 from torchpace.gallery._page import Page
+from torchpace.gallery.effects import every_rule
 
 FAST = ("sharp_and_flat", "clipping")
 
@@ -74,6 +77,41 @@ def test_figures_draw_all_that_they_tell_of(tmp_path):
     names = [text.get_text().partition(":")[0] for text in page.figure.axes[1].texts]
     assert names == [line.partition("  ")[0] for line in page.lines[2:]]
     assert len(names) == 7
+
+
+def test_every_rule_of_the_package_is_in_the_valley(tmp_path, monkeypatch):
+    """With a row of the table, a curve and a path, here of a coarser grid."""
+    monkeypatch.setattr(every_rule, "GRID", torch.logspace(-4, 3, 15, dtype=torch.float64))
+    monkeypatch.setattr(every_rule, "FINE", 3)
+    ours = [cls for cls in vars(optim).values() if isinstance(cls, type) and hasattr(cls, "last_path")]
+    every = {"plain descent", *(cls.__name__ for cls in ours)}
+    assert {rule.name for rule in every_rule.rules()} == every
+    assert every >= {"Muon", "ScheduleFreeSGD", *every_rule.WITHOUT_AXES, *every_rule.BY_COORDINATE}
+    page = _run.run("every_rule", tmp_path, quick=True)
+    *paths, curves, ends = page.figure.axes
+    assert {line.partition("  ")[0] for line in page.lines[2:]} == every
+    assert {line.get_label() for line in curves.get_lines()} == every
+    assert {axis.get_title().partition(",")[0] for axis in paths} == every
+    assert [len(line.get_ydata()) for line in ends.get_lines()] == [len(every)] * 2
+
+
+def test_rules_in_the_valley_step_as_optimizers_of_their_own(monkeypatch):
+    """Whether the rates are groups of one or not; and averages are seen in eval mode."""
+    rates, axes = torch.tensor([0.3, 0.01], dtype=torch.float64), every_rule.FORMS["turned"]
+    for name in ("Adam", "ScheduleFreeAdamW"):
+        rule = every_rule.Rule(name, getattr(optim, name))
+        together = every_rule.descend(rule, rates, axes)
+        monkeypatch.setattr(every_rule, "APART", {name})
+        assert torch.equal(every_rule.descend(rule, rates, axes), together)
+        for place, rate in enumerate(rates.tolist()):
+            param = torch.nn.Parameter(every_rule.START @ axes.T)
+            optimizer = rule.cls([param], lr=rate, weight_decay=0)
+            for _ in range(every_rule.STEPS):
+                param.grad = (param.detach() @ axes * every_rule.CURVATURES) @ axes.T
+                optimizer.step()
+            if name == "ScheduleFreeAdamW":
+                optimizer.eval()
+            torch.testing.assert_close(together[-1, place], param.detach() @ axes, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["clipping", "curvature_rate", "divergence_guard", "resonance"])

@@ -27,6 +27,7 @@ NAMES = (
     "double_well",
     "many_basins",
     "narrow_valley",
+    "every_rule",
     "plateau_exit",
     "sharp_and_flat",
     "resonance",
