@@ -32,6 +32,7 @@ BEYOND = {
     "AdEMAMix": ("AdEMAMix", {}),
     "LAMB": ("LAMB", {}),
     "LARS momentum": ("LARS", {"momentum": 0.9}),
+    "Prodigy": ("Prodigy", {}),
     "ScheduleFreeAdamW": ("ScheduleFreeAdamW", {}),
     "ScheduleFreeSGD": ("ScheduleFreeSGD", {}),
     "AdamW cautious": ("AdamW", {"cautious": True}),

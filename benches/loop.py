@@ -73,6 +73,7 @@ RATES = {
     "AdEMAMix": 1e-5,
     "LAMB": 1e-4,
     "LARS momentum": 1e-2,
+    "Prodigy": 1.0,
     "ScheduleFreeAdamW": 1e-4,
     "ScheduleFreeSGD": 1e-3,
     "AdamW cautious": 1e-4,

@@ -439,7 +439,7 @@ impl Kernels {
         let sums = case.sums(setup.types, setup.variant);
         let wide = sums.is_some() || case.is_wide(setup.types);
         let counts =
-            if ["lars", "lion", "sgd"].contains(&case.rule) { Counts::Given } else { Counts::OnDevice(Dtype::F32) };
+            if ["lars", "lion", "prodigy", "sgd"].contains(&case.rule) { Counts::Given } else { Counts::OnDevice(Dtype::F32) };
         Self { begin: case.begin(counts, wide), step: case.step(setup.types, setup.variant), sums }
     }
 
@@ -465,7 +465,10 @@ fn setups(rule: &str) -> Vec<(Case, Setup)> {
         for (j, types) in TYPES.into_iter().enumerate() {
             let variants = variants();
             let some = if i == 0 && j == 0 { variants } else { vec![variants[(5 * i + 3 * j) % 16]] };
-            all.extend(some.into_iter().map(|variant| (case.clone(), Setup { types, variant, ..PLAIN })));
+            // Those of one rule only the host makes.
+            let on_device = |variant: Variant| variant.on_device && rule != "prodigy";
+            let some = some.into_iter().map(|variant| Variant { on_device: on_device(variant), ..variant });
+            all.extend(some.map(|variant| (case.clone(), Setup { types, variant, ..PLAIN })));
         }
     }
     all

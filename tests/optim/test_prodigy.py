@@ -23,6 +23,9 @@ OPTIONS = [
 ]
 SHAPES = [(7, 5), (11,), (), (0,), (3, 2, 4), (300, 40)]
 
+FAR = {"d0": 0.05}
+"""An estimate to begin with that moves the parameters by more than their roundings."""
+
 each_options = pytest.mark.parametrize("options", OPTIONS, ids=str)
 each_module = pytest.mark.parametrize("module", [optim, _torch_prodigy], ids=["fused", "by torch"])
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -33,28 +36,28 @@ def normal(seed, dtype=torch.float64, shapes=SHAPES):
     return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
 
 
-def leaves(dtype=torch.float64, shapes=SHAPES):
-    return [torch.nn.Parameter(value) for value in normal(0, dtype, shapes)]
+def leaves(dtype=torch.float64, shapes=SHAPES, seed=0):
+    return [torch.nn.Parameter(value) for value in normal(2 * seed, dtype, shapes)]
 
 
 def pull(params, maximize=False):
     """Gradients of a bowl, of another curvature and with another bottom for each parameter."""
-    bottoms = normal(1, params[0].dtype, [param.shape for param in params])
+    bottoms = normal(1000, params[0].dtype, [param.shape for param in params])
     for at, (param, bottom) in enumerate(zip(params, bottoms, strict=True)):
         param.grad = (-1 if maximize else 1) * (at + 1) * (param.detach() - bottom)
 
 
-def train(optimizer, params, steps=40, maximize=False):
+def train(optimizer, params, steps=15, maximize=False):
     for _ in range(steps):
         pull(params, maximize)
         optimizer.step()
     return optimizer
 
 
-def by_reference(dtype, options, steps=40):
+def by_reference(dtype, options, steps=15, seed=0):
     """In float64, from the values that those of `dtype` have."""
-    thetas = [value.double().numpy() for value in normal(0, dtype)]
-    bottoms = [value.double().numpy() for value in normal(1, dtype)]
+    thetas = [value.double().numpy() for value in normal(2 * seed, dtype)]
+    bottoms = [value.double().numpy() for value in normal(1000, dtype)]
     state = {}
     for _ in range(steps):
         sign = -1 if options.get("maximize") else 1
@@ -77,18 +80,27 @@ def distance(params, exact):
 @each_module
 @each_options
 def test_float64_is_the_naive_rule(options, module):
-    params = leaves()
+    params, options = leaves(), FAR | options
     optimizer = train(module.Prodigy(params, **options), params, maximize=options.get("maximize", False))
     exact, state = by_reference(torch.float64, options)
     assert distance(params, exact) < 1e-11
     for group in optimizer.param_groups:
         for name, value in {"d": state["d"], "d_max": state["d_max"], "d_numerator": state["numerator"]}.items():
             assert group[name] == pytest.approx(value, rel=1e-11)
-        assert group["k"] == state["k"] == 40
+        assert group["k"] == state["k"] == 15
         assert isinstance(group["k"], int)
-    assert state["d"] > 100 * group["d0"]
+    assert state["d"] > 2 * group["d0"]
     if module is optim:
         assert optimizer.last_path == ("fused" if group["slice_p"] == 1 else "torch: slice_p is 3")
+
+
+@each_module
+def test_the_estimate_grows_from_next_to_nothing(module):
+    params = leaves()
+    group = train(module.Prodigy(params), params, 40).param_groups[0]
+    _, state = by_reference(torch.float64, {}, 40)
+    assert group["d"] == pytest.approx(state["d"], rel=1e-6)
+    assert 1e4 * group["d0"] < group["d"] < 10
 
 
 prodigyopt = pytest.importorskip("prodigyopt", reason="the oracle is the authors' package")
@@ -96,23 +108,26 @@ prodigyopt = pytest.importorskip("prodigyopt", reason="the oracle is the authors
 OF_PACKAGE = [options for options in OPTIONS if options.get("betas") != (0.0, 0.9) and "maximize" not in options]
 
 
-@each_dtype
 @pytest.mark.parametrize("options", [*OF_PACKAGE, {"weight_decay": 0.1}], ids=str)
-def test_as_close_to_the_exact_steps_as_the_package(options, dtype):
-    ours, theirs = leaves(dtype), leaves(dtype)
-    train(optim.Prodigy(ours, **options), ours)
-    train(prodigyopt.Prodigy(theirs, **options), theirs)
-    exact, _ = by_reference(dtype, options)
-    size = sum(value.square().sum() for value in exact).sqrt().item()
-    # Of one rounding of each element at least.
-    assert distance(ours, exact) <= max(1.1 * distance(theirs, exact), size * torch.finfo(dtype).eps)
+def test_as_close_to_the_exact_steps_as_the_package(options):
+    """In float32, over some starts, before roundings grow."""
+    options = FAR | options
+    squares = [0.0, 0.0]
+    for seed in range(6):
+        exact, _ = by_reference(torch.float32, options, 5, seed)
+        for at, cls in enumerate((optim.Prodigy, prodigyopt.Prodigy)):
+            params = leaves(torch.float32, seed=seed)
+            train(cls(params, **options), params, 5)
+            squares[at] += distance(params, exact) ** 2
+    ours, theirs = (square**0.5 for square in squares)
+    assert 0 < ours <= 1.1 * theirs
 
 
 @pytest.mark.parametrize("slice_p", [1, 3])
 def test_states_of_the_package_load(slice_p):
     zero = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
     theirs = [*leaves(), zero]
-    other = train(prodigyopt.Prodigy(theirs, slice_p=slice_p), theirs, 10)
+    other = train(prodigyopt.Prodigy(theirs, d0=0.05, slice_p=slice_p), theirs, 10)
     assert other.state[zero]["p0"].shape == ()
     ours = [torch.nn.Parameter(param.detach().clone()) for param in theirs]
     optimizer = optim.Prodigy(ours, slice_p=slice_p)
@@ -208,7 +223,7 @@ def test_a_later_group_takes_over_the_estimate(module):
     for name in ("d", "d_max", "d_hat", "d_numerator", "d_denom", "k"):
         assert first[name] == second[name]
     train(optimizer, params, 3)
-    assert second["k"] == 43
+    assert second["k"] == 18
 
 
 @each_module
@@ -273,6 +288,7 @@ def test_a_scaler_unscales_and_skips():
     ours, theirs = leaves(torch.float32), leaves(torch.float32)
     optimizer, other = optim.Prodigy(ours), optim.Prodigy(theirs)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.ones(()))
     for step in range(5):
         pull(ours)
         for param in ours:
