@@ -70,6 +70,9 @@ IN_TORCH = [name for name in OPTIMIZERS if hasattr(torch.optim, name)]
 ON_MATRICES = ["Muon"]
 """Those of torch's that are ours, too, and take no vectors: they have tests of their own."""
 
+OVER_ALL = ["Prodigy"]
+"""Those whose update depends on all parameters at once, which have one learning rate: they have tests of their own."""
+
 TAKE_FUSED = [name for name in OPTIMIZERS if "fused" in inspect.signature(torchs(name)).parameters]
 """Those that torch has a fused kernel for."""
 

@@ -431,7 +431,8 @@ proptest! {
 #[test]
 fn work_large_enough_for_threads() {
     let entries = ["betas", "weight_decay", "eps", "amsgrad", "decoupled_weight_decay", "momentum", "dampening"];
-    let entries = entries.into_iter().chain(["nesterov", "bias_correction", "trust_clip", "trust_coefficient"]).chain(PRODIGY);
+    let entries =
+        entries.into_iter().chain(["nesterov", "bias_correction", "trust_clip", "trust_coefficient"]).chain(PRODIGY);
     let table = Table(entries.map(|name| (name, 0.5)).collect());
     let lengths = [5, 300_001, 0, 400_000, 33, 70_000, 20_000, 17];
     for threads in [1, 2, 3, 7] {

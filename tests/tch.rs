@@ -20,7 +20,7 @@ use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Cosine, Plateau, Ramp, Schedule, Warmup};
 use torchpace::tch::{
     AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Error, Group, Lamb, Lars, Lion, NAdam, Nonfinite,
-    Optimizer, Outcome, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
+    Optimizer, Outcome, Prodigy, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
 };
 
 /// Numbers around 0 that depend on a seed alone, the same in tests/turns.py.
@@ -997,6 +997,19 @@ fn python_and_rust_take_turns() {
                 let options = ScheduleFreeAdamW { betas: [0.8, 0.9], weight_decay: 0.1, ..Default::default() };
                 ScheduleFreeAdamW { warmup_steps: 12.0, r: 0.5, ..options }.build(s, 0.01)
             }),
+        ),
+        (
+            "Prodigy",
+            r#"{"lr": 0.5, "betas": [0.8, 0.9], "weight_decay": 0.1, "d0": 0.01, "growth_rate": 2.0}"#,
+            Box::new(|s| {
+                let options = Prodigy { betas: [0.8, 0.9], weight_decay: 0.1, d0: 0.01, ..Prodigy::default() };
+                Prodigy { growth_rate: 2.0, ..options }.build(s, 0.5)
+            }),
+        ),
+        (
+            "Prodigy",
+            r#"{"lr": 1.0, "use_bias_correction": true, "d0": 0.01}"#,
+            Box::new(|s| Prodigy { use_bias_correction: true, d0: 0.01, ..Prodigy::default() }.build(s, 1.0)),
         ),
         (
             "ScheduleFreeSGD",

@@ -255,6 +255,16 @@ OPTIONS = {
     },
     "NAdam": {"lr": 0.5, "betas": (0.5, 0.25), "eps": 0.25, "weight_decay": 0.25, "momentum_decay": 0.25},
     "ASGD": {"lr": 0.5, "lambd": 0.25, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.25},
+    "Prodigy": {
+        "lr": 0.5,
+        "betas": (0.5, 0.25),
+        "beta3": 0.75,
+        "eps": 0.25,
+        "weight_decay": 0.25,
+        "d0": 0.125,
+        "d_coef": 0.5,
+        "growth_rate": 1.5,
+    },
     "ScheduleFreeAdamW": {
         "lr": 0.5,
         "betas": (0.5, 0.25),

@@ -57,19 +57,8 @@ struct Estimate {
 
 impl Rule<11, 4> for Prodigy {
     const NAME: &'static str = "prodigy";
-    const COEFFS: [&'static str; 11] = [
-        "rate",
-        "beta1",
-        "beta1_rest",
-        "beta2",
-        "beta2_rest",
-        "beta3",
-        "s_rate",
-        "eps",
-        "decay",
-        "gain",
-        "counts",
-    ];
+    const COEFFS: [&'static str; 11] =
+        ["rate", "beta1", "beta1_rest", "beta2", "beta2_rest", "beta3", "s_rate", "eps", "decay", "gain", "counts"];
     const ORIGINS: [Origin; 11] = [
         Quotient("betas[0]"),
         Value("betas[0]"),

@@ -245,7 +245,7 @@ config! {
     /// assert!((weight.double_value(&[0]) - 0.85).abs() < 1e-6);
     /// # Ok::<(), torchpace::tch::Error>(())
     /// ```
-    AdamW: rules::Adam, decoupled_weight_decay = true;
+    AdamW: rules::Adam, decoupled_weight_decay = |_| true;
     /// The shares of the averages of gradients and squares that a step keeps, in [0, 1) (default: 0.9 and 0.999).
     betas: [f64; 2] = [0.9, 0.999],
     /// At least 0, gradient units (default: 1e-8).

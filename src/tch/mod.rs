@@ -41,7 +41,7 @@ mod version;
 
 pub use crate::batch::Nonfinite;
 pub use config::{
-    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Lamb, Lars, Lion, NAdam, RAdam, RmsProp, Rprop,
+    AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Lamb, Lars, Lion, NAdam, Prodigy, RAdam, RmsProp, Rprop,
     ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
 };
 pub use error::Error;

@@ -128,7 +128,9 @@ impl<R: Rule<C, S>, const C: usize, const S: usize> Steps<R, C, S> {
         }
         let norm = clip.wants_norm().then(|| norm(&mut parts)).transpose()?;
         if let Some(norm) = norm {
-            let Some(factor) = clip.factor(norm)? else { return Ok(Done { outcome: Outcome::Skipped, norm: Some(norm), learned: Learned::new() }) };
+            let Some(factor) = clip.factor(norm)? else {
+                return Ok(Done { outcome: Outcome::Skipped, norm: Some(norm), learned: Learned::new() });
+            };
             parts.iter_mut().for_each(|(ready, _)| ready.scale_grads(factor));
         }
         let learned = if R::OVER_ALL { learn(&mut parts)? } else { Learned::new() };

@@ -438,8 +438,11 @@ impl Kernels {
     fn of(case: &Case, setup: &Setup) -> Self {
         let sums = case.sums(setup.types, setup.variant);
         let wide = sums.is_some() || case.is_wide(setup.types);
-        let counts =
-            if ["lars", "lion", "prodigy", "sgd"].contains(&case.rule) { Counts::Given } else { Counts::OnDevice(Dtype::F32) };
+        let counts = if ["lars", "lion", "prodigy", "sgd"].contains(&case.rule) {
+            Counts::Given
+        } else {
+            Counts::OnDevice(Dtype::F32)
+        };
         Self { begin: case.begin(counts, wide), step: case.step(setup.types, setup.variant), sums }
     }
 

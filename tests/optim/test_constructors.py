@@ -28,6 +28,7 @@ OWN = {
     "AdEMAMix": COMMON | CAUTIOUS,
     "LAMB": COMMON,
     "LARS": COMMON,
+    "Prodigy": COMMON | {"cautious_weight_decay": False},
     "NAdam": COMMON | {"cautious_weight_decay": False},
     "ASGD": COMMON,
     "ScheduleFreeAdamW": COMMON,
@@ -45,7 +46,7 @@ ON = {
     "cautious": True,
 }
 
-each_optimizer = pytest.mark.parametrize("name", cases.OPTIMIZERS)
+each_optimizer = pytest.mark.parametrize("name", [*cases.OPTIMIZERS, *cases.OVER_ALL])
 
 
 def classes(name):

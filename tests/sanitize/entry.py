@@ -25,6 +25,7 @@ OPTIMIZERS = {
     optim.LAMB: {},
     optim.LARS: {"momentum": 0.9, "weight_decay": 0.1},
     optim.NAdam: {"weight_decay": 0.1},
+    optim.Prodigy: {"weight_decay": 0.1, "d0": 0.1},
     optim.ASGD: {"lambd": 0.1, "t0": 1.0},
     optim.ScheduleFreeAdamW: {"weight_decay": 0.1},
     optim.ScheduleFreeSGD: {"lr": 0.1},

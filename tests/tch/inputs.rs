@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use torchpace::schedule::{Constant, Schedule};
 use torchpace::tch::{
     AdEMAMix, Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Config, Error, Group, Lamb, Lars, Lion, NAdam, Nonfinite,
-    Optimizer, Outcome, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
+    Optimizer, Outcome, Prodigy, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
 };
 
 use super::{cosine, leaf, named, values};
@@ -39,6 +39,7 @@ fn types_are_what_users_expect() {
     options::<Lamb>();
     options::<Lars>();
     options::<Lion>();
+    options::<Prodigy>();
     options::<ScheduleFreeAdamW>();
     options::<ScheduleFreeSgd>();
     options::<NAdam>();
@@ -210,6 +211,9 @@ fn options_out_of_their_ranges_and_of_no_name() {
     set_all(Lamb::build_groups, Lamb { max_grad_norm, ..Lamb::default() }, &names);
     let names = ["lr", "momentum", "dampening", "weight_decay", "trust_coefficient", "eps", "max_grad_norm"];
     set_all(Lars::build_groups, Lars { max_grad_norm, ..Lars::default() }, &names);
+    let names = ["lr", "betas[0]", "betas[1]", "beta3", "eps", "weight_decay", "d0", "d_coef", "growth_rate"];
+    let options = Prodigy { beta3: Some(0.9), max_grad_norm, ..Prodigy::default() };
+    set_all(Prodigy::build_groups, options, &names);
     let averaging = ["warmup_steps", "r", "weight_lr_power", "max_grad_norm"];
     let names = [&["lr", "betas[0]", "betas[1]", "eps", "weight_decay"][..], &averaging].concat();
     set_all(ScheduleFreeAdamW::build_groups, ScheduleFreeAdamW { max_grad_norm, ..Default::default() }, &names);

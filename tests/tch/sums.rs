@@ -1,6 +1,7 @@
 //! Rules that need sums over a parameter, by hand.
 
-use torchpace::tch::{Lamb, Lars, Lion};
+use tch::{Device, Kind, Tensor, nn};
+use torchpace::tch::{Error, Group, Lamb, Lars, Lion, Prodigy};
 
 use super::by_hand_whole;
 
@@ -64,4 +65,54 @@ fn cautious_lion_by_hand() {
             }
         },
     );
+}
+
+#[test]
+fn prodigy_by_hand() {
+    let options = Prodigy { betas: [0.8, 0.9], beta3: Some(0.7), d0: 0.1, weight_decay: 0.1, ..Prodigy::default() };
+    let (mut d, mut numerator, mut first) = (0.1, 0.0, Vec::new());
+    by_hand_whole(
+        |store| options.build(store, 0.5),
+        [0.0; 3],
+        |params, grads, kept, step| {
+            if step == 1 {
+                first = params.to_vec();
+            }
+            let (rate, mut gained, mut size) = (0.5 * d, 0.0, 0.0);
+            for (((param, first), grad), [mean, square, sum]) in params.iter().zip(&first).zip(grads).zip(&mut *kept) {
+                *mean = 0.8 * *mean + d * 0.2 * grad;
+                *square = 0.9 * *square + d * d * 0.1 * grad * grad;
+                *sum = 0.7 * *sum + d / 0.1 * rate * grad;
+                gained += d / 0.1 * rate * grad * (first - param);
+                size += sum.abs();
+            }
+            numerator = 0.7 * numerator + gained;
+            d = f64::max(d, numerator / size);
+            for (param, [mean, square, _]) in params.iter_mut().zip(kept) {
+                *param -= rate * (0.1 * *param + *mean / (square.sqrt() + d * 1e-8));
+            }
+        },
+    );
+    assert!(d > 0.1, "{d}");
+}
+
+#[test]
+fn what_prodigy_learns_is_of_all_groups() {
+    let store = nn::VarStore::new(Device::Cpu);
+    let [a, b] = ["a", "b"].map(|name| store.root().ones(name, &[3]));
+    let group = |name: &str, param: &Tensor, options| Group::new([(name, param.shallow_clone())], 1.0, options);
+    let options = Prodigy { d0: 0.01, ..Prodigy::default() };
+    let mut optimizer = Prodigy::build_groups(vec![group("a", &a, options), group("b", &b, options)]).unwrap();
+    for _ in 0..3 {
+        optimizer.backward_step(&(a.square().sum(Kind::Float) + b.sum(Kind::Float))).unwrap();
+    }
+    let [first, second] = [0, 1].map(|group| optimizer.option(group, "d").unwrap());
+    assert!(first > 0.01);
+    assert_eq!(first, second);
+    assert_eq!(optimizer.option(1, "k").unwrap(), 3.0);
+    optimizer.set_option(1, "d_coef", 2.0).unwrap();
+    let before = Tensor::cat(&[&a, &b], 0).copy();
+    let error = optimizer.step().unwrap_err();
+    assert!(matches!(error, Error::Step(torchpace::error::Error::GroupsDiffer { name: "d_coef", .. })), "{error}");
+    assert_eq!(Tensor::cat(&[&a, &b], 0), before);
 }

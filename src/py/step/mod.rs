@@ -161,7 +161,8 @@ fn clip<R, const C: usize, const S: usize>(known: &Known<R, C, S>) -> Result<Cli
 fn needs_sums<R: Rule<C, S>, const C: usize, const S: usize>(known: &Known<R, C, S>) -> bool {
     let group_of = |member: &Member| known.groups[member.group as usize].as_ref();
     R::OVER_ALL
-        || R::HAS_SUMS && known.members.iter().any(|member| group_of(member).is_some_and(|group| group.group.rule.needs_sums()))
+        || R::HAS_SUMS
+            && known.members.iter().any(|member| group_of(member).is_some_and(|group| group.group.rule.needs_sums()))
 }
 
 /// Finds the device of each parameter; false if Python code ran, since one was new.
