@@ -212,6 +212,7 @@ fn options_out_of_their_ranges_and_of_no_name() {
     let names = ["lr", "momentum", "dampening", "weight_decay", "trust_coefficient", "eps", "max_grad_norm"];
     set_all(Lars::build_groups, Lars { max_grad_norm, ..Lars::default() }, &names);
     let names = ["lr", "betas[0]", "betas[1]", "beta3", "eps", "weight_decay", "d0", "d_coef", "growth_rate"];
+    let names = [&names[..], &["d", "d_max", "d_numerator", "k", "max_grad_norm"]].concat();
     let options = Prodigy { beta3: Some(0.9), max_grad_norm, ..Prodigy::default() };
     set_all(Prodigy::build_groups, options, &names);
     let averaging = ["warmup_steps", "r", "weight_lr_power", "max_grad_norm"];

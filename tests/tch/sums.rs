@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor, nn};
 use torchpace::tch::{Error, Group, Lamb, Lars, Lion, Prodigy};
 
-use super::by_hand_whole;
+use super::{by_hand_whole, values};
 
 fn norm(all: &[f64]) -> f64 {
     all.iter().map(|x| x * x).sum::<f64>().sqrt()
@@ -69,31 +69,37 @@ fn cautious_lion_by_hand() {
 
 #[test]
 fn prodigy_by_hand() {
+    let store = nn::VarStore::new(Device::Cpu);
+    let names = ["a", "b"];
+    let params = names.map(|name| store.root().var_copy(name, &(Tensor::arange(7, (Kind::Double, Device::Cpu)) * 0.3)));
     let options = Prodigy { betas: [0.8, 0.9], beta3: Some(0.7), d0: 0.1, weight_decay: 0.1, ..Prodigy::default() };
-    let (mut d, mut numerator, mut first) = (0.1, 0.0, Vec::new());
-    by_hand_whole(
-        |store| options.build(store, 0.5),
-        [0.0; 3],
-        |params, grads, kept, step| {
-            if step == 1 {
-                first = params.to_vec();
-            }
-            let (rate, mut gained, mut size) = (0.5 * d, 0.0, 0.0);
-            for (((param, first), grad), [mean, square, sum]) in params.iter().zip(&first).zip(grads).zip(&mut *kept) {
-                *mean = 0.8 * *mean + d * 0.2 * grad;
-                *square = 0.9 * *square + d * d * 0.1 * grad * grad;
-                *sum = 0.7 * *sum + d / 0.1 * rate * grad;
-                gained += d / 0.1 * rate * grad * (first - param);
-                size += sum.abs();
-            }
-            numerator = 0.7 * numerator + gained;
-            d = f64::max(d, numerator / size);
-            for (param, [mean, square, _]) in params.iter_mut().zip(kept) {
-                *param -= rate * (0.1 * *param + *mean / (square.sqrt() + d * 1e-8));
-            }
-        },
-    );
+    let mut optimizer = options.build(&store, 0.5).unwrap();
+    let first: Vec<f64> = params.iter().flat_map(values).collect();
+    let (mut expected, mut kept) = (first.clone(), vec![[0.0; 3]; 14]);
+    let (mut d, mut numerator) = (0.1, 0.0);
+    for _ in 0..10 {
+        let (rate, mut gained, mut size) = (0.5 * d, 0.0, 0.0);
+        for ((param, first), [mean, square, sum]) in expected.iter().zip(&first).zip(&mut kept) {
+            let grad = 2.0 * (param - 3.0);
+            *mean = 0.8 * *mean + d * 0.2 * grad;
+            *square = 0.9 * *square + d * d * 0.1 * grad * grad;
+            *sum = 0.7 * *sum + d / 0.1 * rate * grad;
+            gained += d / 0.1 * rate * grad * (first - param);
+            size += sum.abs();
+        }
+        numerator = 0.7 * numerator + gained;
+        d = f64::max(d, numerator / size);
+        for (param, [mean, square, _]) in expected.iter_mut().zip(&kept) {
+            *param -= rate * (0.1 * *param + mean / (square.sqrt() + d * 1e-8));
+        }
+        let loss = |param: &Tensor| (param - 3.0).square().sum(Kind::Double);
+        optimizer.backward_step(&(loss(&params[0]) + loss(&params[1]))).unwrap();
+    }
     assert!(d > 0.1, "{d}");
+    assert!((optimizer.option(0, "d").unwrap() / d - 1.0).abs() < 1e-12);
+    let found: Vec<f64> = params.iter().flat_map(values).collect();
+    let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(far < 1e-12, "{far:e}");
 }
 
 #[test]
