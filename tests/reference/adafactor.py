@@ -1,5 +1,4 @@
-"""Adafactor (Shazeer and Stern, 2018), with the rate, the decay and the place of the first epsilon that torch gives it;
-one matrix after the other, one element after the other."""
+"""Adafactor (Shazeer and Stern, 2018), with the rate, the decay and the place of the first epsilon that torch gives it."""
 
 import math
 
@@ -34,10 +33,8 @@ def adafactor(
     else:
         rows = state["rows"] = (1 - new) * state.get("rows", 0.0) + new * np.mean(g**2, axis=-1)
         columns = state["columns"] = (1 - new) * state.get("columns", 0.0) + new * np.mean(g**2, axis=-2)
-        v = np.empty_like(g)
-        for index in np.ndindex(g.shape):
-            *matrix, i, j = index
-            mean = np.mean(rows[tuple(matrix)])
-            v[index] = rows[(*matrix, i)] * columns[(*matrix, j)] / max(mean, eps1)
+        means = np.maximum(np.mean(rows, axis=-1), eps1)
+        v = np.einsum("...i,...j->...ij", rows, columns) / means[..., None, None]
     u = g / np.maximum(np.sqrt(v), eps1)
-    return theta * (1 - lr * weight_decay) - alpha * u / max(1.0, rms(u) / d)
+    decayed = theta * (1 - lr * weight_decay) if weight_decay != 0 else theta
+    return decayed - alpha * u / max(1.0, rms(u) / d)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,19 +14,27 @@ if TYPE_CHECKING:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def collect(
-    optimizer: Adafactor, left: Set[tuple[int, int]]
-) -> tuple[list[tuple[int, int]], list[tuple[Tensor, ...]], list[tuple[Tensor, dict[str, Tensor]]]]:
-    """The parameters with a gradient, but those at the places `left`: where they are; each with its gradient, count and
-    moments; and new entries of those that have none.
+class Collected(NamedTuple):
+    """The parameters of a step."""
+
+    places: list[tuple[int, int]]
+    """Where each is: its group, and its place in that."""
+
+    tensors: list[tuple[Tensor, ...]]
+    """Each with its gradient, step count and moments."""
+
+    fresh: list[tuple[Tensor, dict[str, Tensor]]]
+    """Those that have no state, and what is to be that."""
+
+
+def collect(optimizer: Adafactor, left: Set[tuple[int, int]]) -> Collected:
+    """The parameters with a gradient, but those at the places `left`.
 
     Raises:
         KeyError: a state entry is missing.
         TypeError: an entry is no tensor.
     """
-    places: list[tuple[int, int]] = []
-    found: list[tuple[Tensor, ...]] = []
-    fresh: list[tuple[Tensor, dict[str, Tensor]]] = []
+    found = Collected([], [], [])
     state = optimizer.state
     for index, group in enumerate(optimizer.param_groups):
         for at, param in enumerate(group["params"]):
@@ -36,12 +44,13 @@ def collect(
             entries = state.get(param)
             if not entries:
                 if type(param) not in _PLAIN or type(grad) not in _PLAIN or grad.layout != torch.strided:
-                    places.append((index, at))
-                    found.append((param, grad))
+                    found.places.append((index, at))
+                    found.tensors.append((param, grad))
                     continue
                 entries = _new(optimizer, group, param, grad)
-                fresh.append((param, entries))
+                found.fresh.append((param, entries))
             try:
+                tensors: tuple[Any, ...]
                 if grad.ndim > 1:
                     tensors = (param, grad, entries["step"], entries["row_var"], entries["col_var"])
                 else:
@@ -52,9 +61,9 @@ def collect(
             for entry in tensors[2:]:
                 if not isinstance(entry, Tensor):
                     _complain(_place(index, at, group), entries, grad.ndim > 1)
-            places.append((index, at))
-            found.append(tensors)
-    return places, found, fresh
+            found.places.append((index, at))
+            found.tensors.append(tensors)
+    return found
 
 
 def _new(optimizer: Adafactor, group: dict[str, Any], param: Tensor, grad: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,5 @@
 """Adafactor."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -67,8 +65,8 @@ class Adafactor(Fused, torch.optim.Adafactor):
     Raises:
         ValueError: an option is out of its range, in torch's words where it is torch's.
 
-    State of a parameter: ``step``, a 0-dim count; ``row_var`` and ``col_var``, its shape with the last dimension and the
-    one before it 1; or ``variance``, of its shape, where it has fewer than two dimensions.
+    State of a parameter: ``step``, a 0-dim count; ``row_var`` and ``col_var``, of its shape with the last dimension, or
+    the one before it, 1; or ``variance``, of its shape, where it has fewer than two dimensions.
 
     Differs from torch:
         - Under ``eps=(None, ...)`` torch takes the :math:`\epsilon_1` of the first parameter of a group for all others,
@@ -129,7 +127,7 @@ class Adafactor(Fused, torch.optim.Adafactor):
         with torch.no_grad():
             if found_inf is not None and found_inf.item() != 0:
                 return OVERFLOW, None, []
-            places, tensors, fresh = collect(self, set(left or ()))
+            places, tensors, fresh = collect(self, frozenset(left or ()))
             unscale = None
             if grad_scale is not None:
                 # Rounded as in GradScaler.unscale_.
@@ -145,7 +143,7 @@ class Adafactor(Fused, torch.optim.Adafactor):
             threads = torch.get_num_threads()
             why, odd = _native.step_adafactor(self.param_groups, places, tensors, unscale, factor, threads)
             if why is not None:
-                if odd and grad_scale is None and found_inf is None:
+                if odd and len(odd) < len(places) and grad_scale is None and found_inf is None:
                     return why, None, [places[at] for at in odd]
                 return f"torch: {why}", None, []
             for param, entries in fresh:
@@ -164,7 +162,9 @@ class Adafactor(Fused, torch.optim.Adafactor):
     def _torch_step(self) -> None:
         groups = self.param_groups
         scale = self.__dict__.get("grad_scale")
-        scaling = {name: self.__dict__.pop(name) for name in ("grad_scale", "found_inf") if name in self.__dict__}
+        scaling: dict[str, Any] = {
+            name: self.__dict__.pop(name) for name in ("grad_scale", "found_inf") if name in self.__dict__
+        }
         try:
             if scale is not None:
                 # torch's class refuses to.
