@@ -51,7 +51,8 @@ pub fn step_adafactor<'py>(
     let (mut reason, mut left) = (None, Vec::new());
     for (k, (views, &(group, at))) in views.iter().zip(&places).enumerate() {
         let place = || groups.get(group).map_or_else(String::new, |options| options.place_of(at));
-        let (Some(Some(numbers)), Some(operand)) = (numbers.get(group), views.as_ref().and_then(|views| operand(views)))
+        let (Some(Some(numbers)), Some(operand)) =
+            (numbers.get(group), views.as_ref().and_then(|views| operand(views)))
         else {
             reason.get_or_insert_with(|| format!("{}: a tensor is not plain memory", place()));
             left.push(k);

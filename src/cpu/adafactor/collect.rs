@@ -131,12 +131,7 @@ impl<'a> Adafactor<'a> {
     /// # Errors
     ///
     /// Why it cannot be stepped on.
-    pub fn push(
-        &mut self,
-        numbers: &Numbers,
-        operand: &Operand<'a>,
-        place: impl Fn() -> String,
-    ) -> Result<(), Unfit> {
+    pub fn push(&mut self, numbers: &Numbers, operand: &Operand<'a>, place: impl Fn() -> String) -> Result<(), Unfit> {
         let Operand { param, grad, step, moments } = *operand;
         check(operand, &place)?;
         // SAFETY: one number, as has been checked, in memory that the view borrows.
@@ -174,13 +169,7 @@ impl<'a> Adafactor<'a> {
         Territory::default().is_disjoint(&self.written, &self.read)
     }
 
-    fn coeffs(
-        &self,
-        numbers: &Numbers,
-        dtype: Dtype,
-        step: f64,
-        place: &impl Fn() -> String,
-    ) -> Result<Coeffs, Error> {
+    fn coeffs(&self, numbers: &Numbers, dtype: Dtype, step: f64, place: &impl Fn() -> String) -> Result<Coeffs, Error> {
         let Numbers { lr, beta2_decay, eps1, eps2, d, weight_decay, maximize, clip_value } = *numbers;
         let least = 1.0 / step.sqrt();
         let coeffs = Coeffs {

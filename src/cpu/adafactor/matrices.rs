@@ -31,32 +31,56 @@ pub(super) struct Squares<'a, E: Element> {
 impl<E: Element> Kernel for Squares<'_, E> {
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
-        let Self { memory, grid, tile, scratch, squares } = self;
+        let Self { grid, ref tile, scratch, squares, .. } = self;
         let (begin, width) = (tile.columns.start, tile.columns.len());
+        let whole = width / LANES * LANES;
         let (mut columns, mut of_param) = ([0.0_f64; WIDTH], zero::<Sums<G>>());
         for matrix in tile.matrices.clone() {
             columns[..width.next_multiple_of(LANES)].fill(0.0);
             for row in tile.rows.clone() {
                 let start = (matrix * grid.rows + row) * grid.columns + begin;
-                let mut of_row = zero::<Sums<G>>();
-                each_block(width, |at, count| {
-                    // SAFETY: the caller's promise: the tile lies within the parameter, and the block in the columns.
-                    unsafe {
-                        let (param, grad): (Few<E, G>, Few<E, G>) = memory.load(start + at, count);
-                        of_param = add_squares(param, of_param);
-                        let grad: Sums<G> = wide(grad);
-                        let square = grad * grad;
-                        of_row = of_row + square;
-                        let sum = columns.as_mut_ptr().add(at).cast::<Sums<G>>();
-                        sum.write_unaligned(sum.read_unaligned() + square);
+                let mut sums = (zero::<Sums<G>>(), of_param);
+                // SAFETY: the caller's promise: the tile lies within the parameter, and the blocks in the columns.
+                unsafe {
+                    // Whole blocks by themselves: so their length is known to the compiler.
+                    for at in (0..whole).step_by(LANES) {
+                        sums = self.block::<G>(start + at, LANES, columns.as_mut_ptr().add(at), sums);
                     }
-                });
-                put(&scratch.rows[grid.row(matrix, row) + tile.across], total(of_row));
+                    if whole < width {
+                        sums = self.block::<G>(start + whole, width - whole, columns.as_mut_ptr().add(whole), sums);
+                    }
+                }
+                of_param = sums.1;
+                put(&scratch.rows[grid.row(matrix, row) + tile.across], total(sums.0));
             }
             let into = &scratch.columns[grid.column(matrix, tile.down) + begin..][..width];
             into.iter().zip(columns).for_each(|(at, sum)| put(at, sum));
         }
         put(squares, total(of_param));
+    }
+}
+
+impl<E: Element> Squares<'_, E> {
+    /// Adds a block of a row to the sums of its columns, and to those of the row and of the parameter.
+    ///
+    /// # Safety
+    ///
+    /// The block must be there, and `LANES` sums of columns.
+    #[inline(always)]
+    unsafe fn block<G: Registers>(
+        &self,
+        at: usize,
+        count: usize,
+        columns: *mut f64,
+        (of_row, of_param): (Sums<G>, Sums<G>),
+    ) -> (Sums<G>, Sums<G>) {
+        // SAFETY: the caller's promise.
+        let (param, grad): (Few<E, G>, Few<E, G>) = unsafe { self.memory.load(at, count) };
+        let grad: Sums<G> = wide(grad);
+        let (square, columns) = (grad * grad, columns.cast::<Sums<G>>());
+        // SAFETY: as above; a vector is its numbers in memory.
+        unsafe { columns.write_unaligned(columns.read_unaligned() + square) };
+        (of_row + square, add_squares(param, of_param))
     }
 }
 
@@ -78,19 +102,13 @@ impl<E: Element> Kernel for Means<'_, E> {
     unsafe fn run<G: Registers>(self) {
         let Self { row_var, col_var, grid, matrices, scratch, new, eps1 } = self;
         let Grid { rows, columns, down, across, .. } = grid;
-        // SAFETY: the caller's promise, for an element of a mean.
-        let lerp = |at: *mut E, mean: f64| unsafe {
-            let [before] = load::<E, 1>(at, 1);
-            let value = mean.fma(new, (1.0 - new) * before.to_f64());
-            store::<E, 1>(at, &[E::Compute::lit(value)], 1);
-            value
-        };
         for matrix in matrices {
             let mut mean = 0.0;
             for row in 0..rows {
                 let sums = &scratch.rows[grid.row(matrix, row)..][..across];
                 let sum: f64 = sums.iter().map(get).sum();
-                let value = lerp(row_var.wrapping_add(matrix * rows + row), sum / columns as f64);
+                // SAFETY: the caller's promise: an element of a mean.
+                let value = unsafe { lerp(row_var.add(matrix * rows + row), sum / columns as f64, new) };
                 mean += value / rows as f64;
                 put(&sums[0], value);
             }
@@ -103,10 +121,27 @@ impl<E: Element> Kernel for Means<'_, E> {
             let first = grid.column(matrix, 0);
             for column in 0..columns {
                 let sum: f64 = (0..down).map(|k| get(&scratch.columns[first + k * columns + column])).sum();
-                let value = lerp(col_var.wrapping_add(matrix * columns + column), sum / rows as f64);
+                // SAFETY: as above.
+                let value = unsafe { lerp(col_var.add(matrix * columns + column), sum / rows as f64, new) };
                 put(&scratch.columns[first + column], 1.0 / value.sqrt());
             }
         }
+    }
+}
+
+/// Moves an element by the share `new` to `mean`; where it is then, before it is rounded.
+///
+/// # Safety
+///
+/// It must be there, and nobody else may use it.
+#[inline(always)]
+unsafe fn lerp<E: Element>(at: *mut E, mean: f64, new: f64) -> f64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [before] = load::<E, 1>(at, 1);
+        let value = mean.mul_add(new, (1.0 - new) * before.to_f64());
+        store::<E, 1>(at, &[E::Compute::lit(value)], 1);
+        value
     }
 }
 
@@ -119,16 +154,27 @@ pub(super) struct Factors<'a, E: Element> {
     pub eps1: f64,
 }
 
-impl<E: Element> Factors<'_, E> {
-    /// Calls `work` with each block's place and number, and its update.
+/// What is done with an update.
+trait Work<E: Element, G: Registers> {
+    /// Does it with that of the `count` elements at `at`.
     ///
     /// # Safety
     ///
-    /// The tile must lie within the parameter.
+    /// They must be there, and nobody else may use what is written.
+    unsafe fn on(&mut self, at: usize, count: usize, update: Few<E, G>);
+}
+
+impl<E: Element> Factors<'_, E> {
+    /// Does `work` with each block.
+    ///
+    /// # Safety
+    ///
+    /// The tile must lie within the parameter, and nobody else may use what is written.
     #[inline(always)]
-    unsafe fn each_update<G: Registers>(&self, mut work: impl FnMut(usize, usize, Few<E, G>)) {
-        let Self { memory, grid, tile, scratch, eps1 } = self;
+    unsafe fn each_block<G: Registers>(&self, work: &mut impl Work<E, G>) {
+        let Self { grid, tile, scratch, eps1, .. } = self;
         let (begin, width) = (tile.columns.start, tile.columns.len());
+        let whole = width / LANES * LANES;
         let limit = Few::<E, G>::lit(1.0 / eps1);
         let mut factors = [E::Compute::lit(0.0); WIDTH];
         for matrix in tile.matrices.clone() {
@@ -137,17 +183,40 @@ impl<E: Element> Factors<'_, E> {
             for row in tile.rows.clone() {
                 let start = (matrix * grid.rows + row) * grid.columns + begin;
                 let of_row = Few::<E, G>::lit(get(&scratch.rows[grid.row(matrix, row)]));
-                each_block(width, |at, count| {
-                    // SAFETY: the caller's promise; all blocks of the factors are there.
-                    unsafe {
-                        let of_columns = factors.as_ptr().add(at).cast::<Few<E, G>>().read_unaligned();
-                        let factor = of_row * of_columns;
-                        let factor = Few::<E, G>::if_less(limit, factor, limit, factor);
-                        work(start + at, count, memory.grad::<Few<E, G>>(start + at, count) * factor);
+                // SAFETY: the caller's promise; all blocks of the factors are there.
+                unsafe {
+                    for at in (0..whole).step_by(LANES) {
+                        let update = self.update::<G>(start + at, LANES, factors.as_ptr().add(at), of_row, limit);
+                        work.on(start + at, LANES, update);
                     }
-                });
+                    if whole < width {
+                        let (at, count) = (start + whole, width - whole);
+                        work.on(at, count, self.update::<G>(at, count, factors.as_ptr().add(whole), of_row, limit));
+                    }
+                }
             }
         }
+    }
+
+    /// The update of a block.
+    ///
+    /// # Safety
+    ///
+    /// The block must be there, and `LANES` factors.
+    #[inline(always)]
+    unsafe fn update<G: Registers>(
+        &self,
+        at: usize,
+        count: usize,
+        factors: *const E::Compute,
+        of_row: Few<E, G>,
+        limit: Few<E, G>,
+    ) -> Few<E, G> {
+        // SAFETY: the caller's promise; a vector is its numbers in memory.
+        let (grad, of_columns): (Few<E, G>, _) =
+            unsafe { (self.memory.grad(at, count), factors.cast::<Few<E, G>>().read_unaligned()) };
+        let factor = of_row * of_columns;
+        grad * Few::<E, G>::if_less(limit, factor, limit, factor)
     }
 }
 
@@ -157,13 +226,23 @@ pub(super) struct Size<'a, E: Element> {
     pub squares: &'a AtomicU64,
 }
 
+/// Sums up squares.
+struct SumUp<G: Registers>(Sums<G>);
+
+impl<E: Element, G: Registers> Work<E, G> for SumUp<G> {
+    #[inline(always)]
+    unsafe fn on(&mut self, _: usize, count: usize, update: Few<E, G>) {
+        self.0 = add_squares(only(update, count), self.0);
+    }
+}
+
 impl<E: Element> Kernel for Size<'_, E> {
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
-        let mut sums = zero::<Sums<G>>();
+        let mut sums = SumUp::<G>(zero());
         // SAFETY: the caller's promise.
-        unsafe { self.factors.each_update::<G>(|_, count, update| sums = add_squares(only(update, count), sums)) };
-        put(self.squares, total(sums));
+        unsafe { self.factors.each_block::<G>(&mut sums) };
+        put(self.squares, total(sums.0));
     }
 }
 
@@ -174,26 +253,28 @@ pub(super) struct Update<'a, E: Element> {
     pub scale: f64,
 }
 
-impl<E: Element> Kernel for Update<'_, E> {
+/// Steps.
+struct Step<'a, E: Element, G: Registers> {
+    memory: &'a Memory<E>,
+    decay: Few<E, G>,
+    scale: Few<E, G>,
+}
+
+impl<E: Element, G: Registers> Work<E, G> for Step<'_, E, G> {
     #[inline(always)]
-    unsafe fn run<G: Registers>(self) {
-        let (decay, scale) = (Few::<E, G>::lit(self.decay), Few::<E, G>::lit(self.scale));
+    unsafe fn on(&mut self, at: usize, count: usize, update: Few<E, G>) {
         // SAFETY: the caller's promise.
-        unsafe {
-            self.factors.each_update::<G>(|at, count, update| self.factors.memory.step(at, count, update, decay, scale));
-        }
+        unsafe { self.memory.step(at, count, update, self.decay, self.scale) };
     }
 }
 
-/// Calls `work` with the beginning and the number of each block. The whole ones by themselves: so their number is known to
-/// the compiler.
-#[inline(always)]
-fn each_block(width: usize, mut work: impl FnMut(usize, usize)) {
-    let whole = width / LANES * LANES;
-    for at in (0..whole).step_by(LANES) {
-        work(at, LANES);
-    }
-    if whole < width {
-        work(whole, width - whole);
+impl<E: Element> Kernel for Update<'_, E> {
+    #[inline(always)]
+    unsafe fn run<G: Registers>(self) {
+        let Self { factors, decay, scale } = self;
+        let mut step =
+            Step::<E, G> { memory: &factors.memory, decay: Few::<E, G>::lit(decay), scale: Few::<E, G>::lit(scale) };
+        // SAFETY: the caller's promise.
+        unsafe { factors.each_block::<G>(&mut step) };
     }
 }

@@ -36,10 +36,45 @@ impl<E: Element> Stretch<E> {
         (variance, grad / variance.sqrt().max(V::lit(self.eps1)))
     }
 
+    /// Adds the squares of a block's parameters and updates to sums.
+    ///
+    /// # Safety
+    ///
+    /// The block must be there.
     #[inline(always)]
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<E> {
-        let end = self.part.end;
-        self.part.clone().step_by(LANES).map(move |at| (at, LANES.min(end - at)))
+    unsafe fn squares<G: Registers>(
+        &self,
+        at: usize,
+        count: usize,
+        (params, updates): (Sums<G>, Sums<G>),
+    ) -> (Sums<G>, Sums<G>) {
+        // SAFETY: the caller's promise.
+        let (param, update) = unsafe {
+            let (param, grad): (Few<E, G>, _) = self.memory.load(at, count);
+            (param, self.update(at, count, grad).1)
+        };
+        (add_squares(param, params), add_squares(only(update, count), updates))
+    }
+
+    /// Steps on a block.
+    ///
+    /// # Safety
+    ///
+    /// It must be there, and nobody else may use it.
+    #[inline(always)]
+    unsafe fn step<G: Registers>(&self, at: usize, count: usize, decay: Few<E, G>, scale: Few<E, G>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (variance, update) = self.update(at, count, self.memory.grad::<Few<E, G>>(at, count));
+            store(self.variance.add(at), &variance.lanes(), count);
+            self.memory.step(at, count, update, decay, scale);
+        }
+    }
+
+    /// Where the whole blocks end.
+    #[inline(always)]
+    fn whole(&self) -> usize {
+        self.part.start + self.part.len() / LANES * LANES
     }
 }
 
@@ -54,18 +89,19 @@ impl<E: Element> Kernel for Sizes<'_, E> {
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
         let Self { stretch, of_param, of_update } = self;
-        let (mut params, mut updates) = (zero::<Sums<G>>(), zero::<Sums<G>>());
-        for (at, count) in stretch.blocks() {
-            // SAFETY: the caller's promise.
-            let (param, update) = unsafe {
-                let (param, grad): (Few<E, G>, _) = stretch.memory.load(at, count);
-                (param, stretch.update(at, count, grad).1)
-            };
-            params = add_squares(param, params);
-            updates = add_squares(only(update, count), updates);
+        let (mut sums, whole, end) = ((zero::<Sums<G>>(), zero::<Sums<G>>()), stretch.whole(), stretch.part.end);
+        // SAFETY: the caller's promise.
+        unsafe {
+            // Whole blocks by themselves: so their length is known to the compiler.
+            for at in (stretch.part.start..whole).step_by(LANES) {
+                sums = stretch.squares::<G>(at, LANES, sums);
+            }
+            if whole < end {
+                sums = stretch.squares::<G>(whole, end - whole, sums);
+            }
         }
-        put(of_param, total(params));
-        put(of_update, total(updates));
+        put(of_param, total(sums.0));
+        put(of_update, total(sums.1));
     }
 }
 
@@ -81,12 +117,14 @@ impl<E: Element> Kernel for Update<E> {
     unsafe fn run<G: Registers>(self) {
         let Self { stretch, decay, scale } = self;
         let (decay, scale) = (Few::<E, G>::lit(decay), Few::<E, G>::lit(scale));
-        for (at, count) in stretch.blocks() {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (variance, update) = stretch.update(at, count, stretch.memory.grad::<Few<E, G>>(at, count));
-                store(stretch.variance.add(at), &variance.lanes(), count);
-                stretch.memory.step(at, count, update, decay, scale);
+        let (whole, end) = (stretch.whole(), stretch.part.end);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for at in (stretch.part.start..whole).step_by(LANES) {
+                stretch.step::<G>(at, LANES, decay, scale);
+            }
+            if whole < end {
+                stretch.step::<G>(whole, end - whole, decay, scale);
             }
         }
     }
