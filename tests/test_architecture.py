@@ -218,6 +218,7 @@ def test_the_files_that_may_hold_unsafe_code():
         "cpu/adafactor/collect.rs",
         "cpu/adafactor/kernel.rs",
         "cpu/adafactor/matrices.rs",
+        "cpu/adafactor/narrow.rs",
         "cpu/adafactor/run.rs",
         "cpu/adafactor/vectors.rs",
         "cpu/element.rs",

@@ -155,7 +155,7 @@ pub(super) struct Factors<'a, E: Element> {
 }
 
 /// What is done with an update.
-trait Work<E: Element, G: Registers> {
+pub(super) trait Work<E: Element, G: Registers> {
     /// Does it with that of the `count` elements at `at`.
     ///
     /// # Safety
@@ -213,9 +213,24 @@ impl<E: Element> Factors<'_, E> {
         limit: Few<E, G>,
     ) -> Few<E, G> {
         // SAFETY: the caller's promise; a vector is its numbers in memory.
-        let (grad, of_columns): (Few<E, G>, _) =
-            unsafe { (self.memory.grad(at, count), factors.cast::<Few<E, G>>().read_unaligned()) };
-        let factor = of_row * of_columns;
+        unsafe { self.limited::<G>(at, count, of_row * factors.cast::<Few<E, G>>().read_unaligned(), limit) }
+    }
+
+    /// The update of a block by its factors, which are `limit` at most.
+    ///
+    /// # Safety
+    ///
+    /// The block must be there.
+    #[inline(always)]
+    pub unsafe fn limited<G: Registers>(
+        &self,
+        at: usize,
+        count: usize,
+        factor: Few<E, G>,
+        limit: Few<E, G>,
+    ) -> Few<E, G> {
+        // SAFETY: the caller's promise.
+        let grad: Few<E, G> = unsafe { self.memory.grad(at, count) };
         grad * Few::<E, G>::if_less(limit, factor, limit, factor)
     }
 }
@@ -227,7 +242,7 @@ pub(super) struct Size<'a, E: Element> {
 }
 
 /// Sums up squares.
-struct SumUp<G: Registers>(Sums<G>);
+pub(super) struct SumUp<G: Registers>(pub Sums<G>);
 
 impl<E: Element, G: Registers> Work<E, G> for SumUp<G> {
     #[inline(always)]
@@ -254,10 +269,17 @@ pub(super) struct Update<'a, E: Element> {
 }
 
 /// Steps.
-struct Step<'a, E: Element, G: Registers> {
+pub(super) struct Step<'a, E: Element, G: Registers> {
     memory: &'a Memory<E>,
     decay: Few<E, G>,
     scale: Few<E, G>,
+}
+
+impl<'a, E: Element, G: Registers> Step<'a, E, G> {
+    #[inline(always)]
+    pub fn of(memory: &'a Memory<E>, decay: f64, scale: f64) -> Self {
+        Self { memory, decay: Few::<E, G>::lit(decay), scale: Few::<E, G>::lit(scale) }
+    }
 }
 
 impl<E: Element, G: Registers> Work<E, G> for Step<'_, E, G> {
@@ -272,8 +294,7 @@ impl<E: Element> Kernel for Update<'_, E> {
     #[inline(always)]
     unsafe fn run<G: Registers>(self) {
         let Self { factors, decay, scale } = self;
-        let mut step =
-            Step::<E, G> { memory: &factors.memory, decay: Few::<E, G>::lit(decay), scale: Few::<E, G>::lit(scale) };
+        let mut step = Step::<E, G>::of(&factors.memory, decay, scale);
         // SAFETY: the caller's promise.
         unsafe { factors.each_block::<G>(&mut step) };
     }

@@ -5,6 +5,7 @@ mod collect;
 mod grid;
 mod kernel;
 mod matrices;
+mod narrow;
 mod run;
 mod vectors;
 

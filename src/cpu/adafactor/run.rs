@@ -6,11 +6,13 @@ use core::sync::atomic::AtomicU64;
 
 use super::super::element::{Bf16, Element, F16};
 use super::super::isa::Isa;
+use super::super::nested::LANES;
 use super::super::threads::{Threads, in_pieces};
 use super::collect::{Adafactor, Task};
 use super::grid::{Grid, Tile, stretch};
 use super::kernel::{Memory, get};
 use super::matrices::{Factors, Means, Scratch, Size, Squares, Update};
+use super::narrow::Narrow;
 use super::vectors::{self, Sizes, Stretch};
 use crate::tensor::Dtype;
 
@@ -161,18 +163,24 @@ impl<'a> Window<'a> {
     ) {
         let (task, at) = (&self.tasks[place], self.firsts[place][0] + k);
         let (memory, eps1) = (Memory::<E>::of(task, self.unscale), task.coeffs.eps1);
+        let is_narrow = grid.columns < LANES;
         // SAFETY: the caller's promise, and that of the views behind the pointers.
         unsafe {
             match sweep {
-                Sweep::Sum => self.isa.run(Squares { memory, grid, tile, scratch, squares: &self.of_params[at] }),
+                Sweep::Sum => {
+                    let work = Squares { memory, grid, tile, scratch, squares: &self.of_params[at] };
+                    if is_narrow { self.isa.run(Narrow(work)) } else { self.isa.run(work) }
+                }
                 Sweep::Means => {}
                 Sweep::Size => {
                     let factors = Factors { memory, grid, tile, scratch, eps1 };
-                    self.isa.run(Size { factors, squares: &self.of_updates[at] });
+                    let work = Size { factors, squares: &self.of_updates[at] };
+                    if is_narrow { self.isa.run(Narrow(work)) } else { self.isa.run(work) }
                 }
                 Sweep::Step(scales) => {
                     let factors = Factors { memory, grid, tile, scratch, eps1 };
-                    self.isa.run(Update { factors, decay: task.coeffs.decay, scale: scales[place] });
+                    let work = Update { factors, decay: task.coeffs.decay, scale: scales[place] };
+                    if is_narrow { self.isa.run(Narrow(work)) } else { self.isa.run(work) }
                 }
             }
         }
