@@ -21,7 +21,7 @@ OPTIMIZERS = {
 }
 
 # Those that fewer people train with, in fewer rows of the records.
-MORE = {name: (name, {}) for name in ("Adadelta", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop")}
+MORE = {name: (name, {}) for name in ("Adadelta", "Adafactor", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop")}
 
 # Those of matrices alone.
 MATRICES = {"Muon": ("Muon", {})}

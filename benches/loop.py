@@ -63,6 +63,7 @@ RATES = {
     "Adam": 1e-4,
     "AdamW": 1e-4,
     "Adadelta": 1e-2,
+    "Adafactor": 1e-3,
     "Adamax": 1e-4,
     "ASGD": 1e-3,
     "NAdam": 1e-4,

@@ -39,7 +39,7 @@ class Case:
 
 def torchs(name):
     """Torch's class of an optimizer; where torch lacks it, the one in torch's operators that ours derives from."""
-    return getattr(torch.optim, name) if name in IN_TORCH else getattr(torchpace.optim, name).__bases__[1]
+    return getattr(torch.optim, name) if name in [*IN_TORCH, *APART] else getattr(torchpace.optim, name).__bases__[1]
 
 
 REFERENCE = {
@@ -67,8 +67,8 @@ OPTIMIZERS = list(REFERENCE)
 IN_TORCH = [name for name in OPTIMIZERS if hasattr(torch.optim, name)]
 """Those that torch has, too."""
 
-ON_MATRICES = ["Muon"]
-"""Those of torch's that are ours, too, and take no vectors: they have tests of their own."""
+APART = ["Adafactor", "Muon"]
+"""Those of torch's that are ours, too, and whose step is no rule on elements: they have tests of their own."""
 
 OVER_ALL = ["Prodigy"]
 """Those whose update depends on all parameters at once, which have one learning rate: they have tests of their own."""

@@ -23,7 +23,7 @@ def test_the_readmes_examples_run():
         exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", [*cases.OPTIMIZERS, *cases.ON_MATRICES])
+@pytest.mark.parametrize("name", [*cases.OPTIMIZERS, *cases.APART])
 def test_docstring_is_complete_and_its_example_runs(name):
     cls = getattr(optim, name)
     text = inspect.getdoc(cls)

@@ -1,5 +1,6 @@
 //! The CPU driver: applies a rule to the memory of many tensors at once, or takes lists of them for vectors.
 
+mod adafactor;
 mod element;
 mod isa;
 mod lanes;
@@ -16,6 +17,7 @@ mod sweep;
 mod threads;
 mod vectors;
 
+pub use adafactor::{Adafactor, Moments, Numbers, Operand};
 pub use isa::Isa;
 pub use pool::{ParallelFor, Piece, Pool, PoolThreads};
 pub use threads::{Spawned, Threads};

@@ -139,7 +139,7 @@ pub(super) fn summands<T: Float, V: Vector<T, L>, R: Rule<C, S>, const C: usize,
 impl<T: Float> Treatment<T> {
     /// The gradient that the rule sees, of the unscaled one.
     #[inline(always)]
-    fn of_unscaled<V: Vector<T, L>, const L: usize>(&self, mut grad: V) -> V {
+    pub(super) fn of_unscaled<V: Vector<T, L>, const L: usize>(&self, mut grad: V) -> V {
         if let Some(factor) = self.factor {
             grad = grad * V::splat(factor);
         }

@@ -51,23 +51,11 @@ enum Way {
 
 impl Way {
     fn of(x: &View<'_>, y: &View<'_>) -> Self {
-        if x.dtype() == y.dtype() && is_contiguous(x) && is_contiguous(y) {
+        if x.dtype() == y.dtype() && x.is_contiguous() && y.is_contiguous() {
             return Self::Plain(x.dtype().part());
         }
         Self::Walk(Box::new(Walk::of(&Operands { param: *y, grad: *x, slots: [], step: None, scalars: [] })))
     }
-}
-
-/// Whether the elements follow each other in the order of their indices: the usual case, known without a walk.
-fn is_contiguous(view: &View<'_>) -> bool {
-    let mut next = 1;
-    for (&size, &stride) in view.shape().iter().zip(view.strides()).rev() {
-        if size != 1 && stride != next {
-            return false;
-        }
-        next *= size;
-    }
-    true
 }
 
 // SAFETY: the pointers are those of views whose memory `Pairs` borrows; pairs share no memory that is written, and two

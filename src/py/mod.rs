@@ -1,5 +1,6 @@
 //! The Python face: conversion only.
 
+mod adafactor;
 mod arguments;
 mod call;
 mod describe;
@@ -25,6 +26,8 @@ use pyo3::prelude::*;
 /// The compiled core of torchpace. Its Python face is `torchpace.optim`, `torchpace.schedule` and `torchpace.control`.
 #[pymodule(name = "_native")]
 mod native {
+    #[pymodule_export]
+    use super::adafactor::step_adafactor;
     #[pymodule_export]
     use super::arguments::number;
     #[pymodule_export]

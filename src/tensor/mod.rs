@@ -5,6 +5,7 @@ mod overlap;
 mod view;
 mod walk;
 
+pub(crate) use operands::is_single;
 pub use operands::{Operands, Refusal};
 pub use overlap::{Span, Territory};
 pub use view::{Device, Dtype, View};

@@ -29,6 +29,10 @@ pub enum Refusal {
     Device(Device),
     /// The tensor's elements are of a type that no driver computes with.
     Dtype(Dtype),
+    /// The tensor's elements do not follow each other in the order of their indices.
+    Order,
+    /// The tensor's elements are of this type, and the parameter's of another.
+    Unlike(Dtype),
     /// The tensors are walked in more dimensions, or have more elements, than kernels count.
     Way,
     /// The step count is not one `f32` or `f64` number on the CPU or the parameter's device.
@@ -47,6 +51,8 @@ impl fmt::Display for Refusal {
             Refusal::Memory => f.write_str("has no memory"),
             Refusal::Device(device) => write!(f, "is on another device ({device})"),
             Refusal::Dtype(dtype) => write!(f, "is {dtype}"),
+            Refusal::Order => f.write_str("is not contiguous"),
+            Refusal::Unlike(dtype) => write!(f, "is {dtype}, unlike the parameter"),
             Refusal::Way => f.write_str("is laid out unlike its gradient or state in too many dimensions or elements"),
             Refusal::StepCount => {
                 f.write_str("is not one float32 or float64 number on the CPU or the parameter's device")
@@ -138,7 +144,8 @@ impl<'a, const S: usize> Operands<'a, S> {
     }
 }
 
-fn is_single(view: &View<'_>) -> bool {
+/// Whether a driver can read it as one number of a state.
+pub(crate) fn is_single(view: &View<'_>) -> bool {
     unreachable(view).is_none() && view.len() == 1 && matches!(view.dtype(), Dtype::F32 | Dtype::F64)
 }
 

@@ -169,6 +169,18 @@ impl<'a> View<'a> {
         self.shape.iter().any(|&size| size <= 0)
     }
 
+    /// Whether the elements follow each other in the order of their indices: the usual case, known without a walk.
+    pub fn is_contiguous(&self) -> bool {
+        let mut next = 1;
+        for (&size, &stride) in self.shape.iter().zip(self.strides()).rev() {
+            if size != 1 && stride != next {
+                return false;
+            }
+            next *= size;
+        }
+        true
+    }
+
     /// Whether the elements, if any, have memory. A freed storage and a lazy zero are described by address 0,
     /// a view of one by the view's offset; no system gives memory that low.
     #[inline]

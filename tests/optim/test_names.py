@@ -11,7 +11,7 @@ import torch
 import cases
 
 OURS = {
-    "torch.optim": {*cases.IN_TORCH, *cases.ON_MATRICES, "lr_scheduler", "swa_utils"}
+    "torch.optim": {*cases.IN_TORCH, *cases.APART, "lr_scheduler", "swa_utils"}
     | ({"functional"} if hasattr(torch.optim, "functional") else set()),
     "torch.optim.lr_scheduler": {*torch.optim.lr_scheduler.__all__, "_LRScheduler"},
     "torch.optim.swa_utils": {"SWALR"},

@@ -5,6 +5,7 @@ new parameter. Nothing here looks at torch or at torchpace.
 """
 
 from reference.adadelta import adadelta
+from reference.adafactor import adafactor
 from reference.adagrad import adagrad
 from reference.adam import adam
 from reference.adamax import adamax
@@ -24,6 +25,7 @@ from reference.sgd import sgd
 
 __all__ = [
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",

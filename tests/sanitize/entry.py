@@ -96,6 +96,25 @@ def steps(kind, options):
     assert optimizer.last_path == "fused", optimizer.last_path
 
 
+def adafactor():
+    shapes = [(0,), (), (33,), (5, 0), (1, 1), (7, 5), (3, 600), (2, 3, 17), (40_003,), (300, 600)]
+    kinds = (torch.float32, torch.float64, torch.bfloat16, torch.half)
+    params = [torch.ones(shape, dtype=dtype, requires_grad=True) for dtype in kinds for shape in shapes]
+    optimizer = optim.Adafactor(params, weight_decay=0.1, max_grad_norm=1.0, clip_value=0.1)
+    for _ in range(3):
+        for param in params:
+            param.grad = torch.full_like(param, 0.5)
+        optimizer.grad_scale = torch.tensor(2.0)
+        optimizer.step()
+        assert optimizer.last_path == "fused", optimizer.last_path
+    for name, wrong in (("row_var", 3), ("row_var", torch.ones(2)), ("step", torch.ones(2)), ("col_var", None)):
+        entries = optimizer.state[params[5]]
+        right, entries[name] = entries[name], wrong
+        with contextlib.suppress(RuntimeError, TypeError, AssertionError):
+            optimizer.step()
+        entries[name] = right
+
+
 def optimizer_of_two():
     return optim.SGD([{"params": [torch.ones(3, requires_grad=True)], "lr": lr} for lr in (0.1, 0.4)], momentum=0.9)
 
@@ -154,6 +173,7 @@ if sys.argv[1:] == ["planted"]:
 else:
     for kind, options in OPTIMIZERS.items():
         steps(kind, options)
+    adafactor()
     schedulers()
     schedules()
     gc.collect()

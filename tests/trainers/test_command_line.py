@@ -30,6 +30,7 @@ OURS = {
     "LARS": {"momentum": 0.8, "trust_coefficient": 0.5, "eps": 0.5},
     "AdEMAMix": {"betas": (0.8, 0.9, 0.99), "alpha": 4.0, "beta3_warmup": 10, "alpha_warmup": 2.5},
     "Prodigy": {"d_coef": 2.0, "betas": (0.8, 0.9), "beta3": 0.9, "growth_rate": 1.5},
+    "Adafactor": {"d": 2.0, "beta2_decay": -0.5},
     "Muon": {"ns_coefficients": "polar_express", "ns_dtype": "float32"},
     "ScheduleFreeAdamW": {"betas": (0.8, 0.9), "warmup_steps": 10},
     "ScheduleFreeSGD": {"momentum": 0.8, "r": 0.5},
@@ -38,7 +39,7 @@ COMMON = {"lr": 0.25, "max_grad_norm": 0.5, "clip_value": 0.125, "nonfinite_norm
 WRONG = [("no_such_option", 1), ("max_grad_norm", "wide"), ("nonfinite_norm", "stop"), ("clip_value", [1])]
 
 each_optimizer = pytest.mark.parametrize("name", cases.OPTIMIZERS)
-each_class = pytest.mark.parametrize("name", [*cases.OPTIMIZERS, *cases.OVER_ALL, *cases.ON_MATRICES])
+each_class = pytest.mark.parametrize("name", [*cases.OPTIMIZERS, *cases.OVER_ALL, *cases.APART])
 
 
 class Module(lightning.LightningModule):

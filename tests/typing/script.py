@@ -44,8 +44,11 @@ def right(folder: Path) -> None:
         optim.LAMB(params, 1e-3, (0.9, 0.999), 1e-6, 0.01, trust_clip=True, bias_correction=False, clip_value=1.0),
         optim.LARS([{"params": params, "trust_coefficient": None}], 10, 0.9, trust_coefficient=0.01, eps=0),
         optim.NAdam(params, lr=torch.tensor(0.1), momentum_decay=0.01, clip_value=1.0),
-        optim.Prodigy(params, weight_decay=0.01, safeguard_warmup=True, growth_rate=1.02, slice_p=11, max_grad_norm=1.0),
+        optim.Prodigy(
+            params, weight_decay=0.01, safeguard_warmup=True, growth_rate=1.02, slice_p=11, max_grad_norm=1.0
+        ),
         optim.ASGD(params, lambd=1e-3, t0=1000, max_grad_norm=1.0),
+        optim.Adafactor(params, torch.tensor(0.1), -0.5, (None, 1e-2), d=2, max_grad_norm=1.0),
         optim.Muon(params[:1], 0.02, ns_coefficients="polar_express", ns_dtype=torch.float32, max_grad_norm=1.0),
         optim.Muon(optim.muon_groups(net, lr=0.02, adamw={"lr": 3e-4}, exclude=lambda name, param: param.ndim > 3)),
         optim.Muon(params[:1], ns_coefficients=[(2.0, -1.5, 0.5)] * 3, ns_dtype="bfloat16", adjust_lr_fn="original"),

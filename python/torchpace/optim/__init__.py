@@ -9,18 +9,14 @@ no fused step yet are torch's own classes. `AdEMAMix`, `LAMB`, `LARS`, `Lion`, `
 from typing import TYPE_CHECKING
 
 from torch import optim as _torch
-from torch.optim import (
-    LBFGS,
-    Adafactor,
-    Optimizer,
-    SparseAdam,
-)
+from torch.optim import LBFGS, Optimizer, SparseAdam
 
 from torchpace.optim import checkpoint as checkpoint
 from torchpace.optim import functional as functional
 from torchpace.optim import lr_scheduler, swa_utils
 from torchpace.optim._muon_groups import muon_groups as muon_groups
 from torchpace.optim.adadelta import Adadelta
+from torchpace.optim.adafactor import Adafactor
 from torchpace.optim.adagrad import Adagrad
 from torchpace.optim.adam import Adam
 from torchpace.optim.adamax import Adamax

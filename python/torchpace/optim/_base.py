@@ -345,6 +345,10 @@ class Fused(ByTorch):
             for name in names
         }
 
+    def _shape_of(self, name: str, param: Tensor) -> torch.Size:
+        """The shape of a state entry that is no single number."""
+        return param.shape
+
     def _new_scalar(self, name: str, param: Tensor, group: dict[str, Any]) -> Tensor:
         # Where and of the type that a count is.
         first = self._scalars[name]

@@ -12,9 +12,10 @@ from torchpace import _native
 
 _NUMBERS = (
     *("lr", "lr_decay", "momentum", "momentum_decay", "alpha", "rho", "eps", "weight_decay", "lambd", "t0"),
-    *("initial_accumulator_value", "warmup_steps", "r", "weight_lr_power"),
+    *("initial_accumulator_value", "warmup_steps", "r", "weight_lr_power", "beta2_decay", "d"),
+    *("d0", "d_coef", "growth_rate"),
 )
-_OPTIONAL = ("beta3_warmup", "alpha_warmup", "trust_coefficient")
+_OPTIONAL = ("beta3", "beta3_warmup", "alpha_warmup", "trust_coefficient")
 _LISTS = ("betas", "etas", "step_sizes")
 _WORDS = {2: "two numbers", 3: "three numbers"}
 
@@ -43,6 +44,11 @@ def _converted(arguments: dict[str, Any]) -> dict[str, Any]:
             numbers = [_number(one) for one in given]
             if None not in numbers and not all(type(one) in (int, float) for one in given):
                 changed[name] = tuple(numbers)
+    if _has_two_eps(arguments) and isinstance(arguments["eps"], (tuple, list)):
+        pair = [None if one is None else _number(one) for one in arguments["eps"]]
+        is_number = all(one is not None or was is None for one, was in zip(pair, arguments["eps"], strict=True))
+        if is_number and not all(one is None or type(one) in (int, float) for one in arguments["eps"]):
+            changed["eps"] = tuple(pair)
     initial = arguments.get("initial_accumulator_value")
     if type(initial) not in (int, float) and not isinstance(initial, Tensor):
         value = _number(initial)
@@ -64,7 +70,10 @@ def _culprit(arguments: dict[str, Any]) -> tuple[str | None, str]:
     if not hasattr(params, "__iter__") and not hasattr(params, "__getitem__"):
         return "params", "parameters, named parameters or groups"
     for name in _NUMBERS:
-        if not _compares(lambda name=name: arguments.get(name, 0.0)):  # type: ignore[misc]
+        if name == "eps" and _has_two_eps(arguments):
+            if not all(_compares(lambda at=at: _eps(arguments, at)) for at in range(2)):  # type: ignore[misc]
+                return name, "None or a number, and a number"
+        elif not _compares(lambda name=name: arguments.get(name, 0.0)):  # type: ignore[misc]
             return name, "a number"
     for name in _OPTIONAL:
         if arguments.get(name) is not None and not _compares(lambda name=name: arguments[name]):  # type: ignore[misc]
@@ -74,6 +83,15 @@ def _culprit(arguments: dict[str, Any]) -> tuple[str | None, str]:
         if not all(_compares(lambda name=name, at=at: arguments.get(name, (0.0,) * 3)[at]) for at in range(count)):  # type: ignore[misc]
             return name, _WORDS[count]
     return None, ""
+
+
+def _has_two_eps(arguments: dict[str, Any]) -> bool:
+    return "beta2_decay" in arguments
+
+
+def _eps(arguments: dict[str, Any], at: int) -> Any:
+    value = arguments["eps"][at]
+    return 0.0 if value is None and at == 0 else value
 
 
 def _compares(value: Callable[[], Any]) -> bool:

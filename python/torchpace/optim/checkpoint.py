@@ -113,7 +113,7 @@ def load(optimizer: Any, path: str | os.PathLike[str] | bytes) -> None:
             if found is not None:
                 known.add(str(key))
                 state[place] = {
-                    entry: _whole(f"{path}: {key}.{entry}", value, None if _is_one(own, entry) else param)
+                    entry: _whole(f"{path}: {key}.{entry}", value, param, _shape(own, entry, param))
                     for entry, value in found.items()
                 }
         read = {
@@ -234,7 +234,7 @@ def _tensors(optimizer: Fused) -> dict[str, Tensor]:
                 continue  # as torch has it where there is nothing
             if not isinstance(entry, str) or "." in entry:
                 raise ValueError(f"state of {key!r}: the name of an entry is {entry!r}, expected a word without dots")
-            whole = _plain(f"state {entry!r} of {key!r}", value, param, _is_one(optimizer, entry))
+            whole = _plain(f"state {entry!r} of {key!r}", value, param, _shape(optimizer, entry, param))
             if whole.untyped_storage().data_ptr() in memory:
                 whole = whole.clone()  # the file has no tensors that share memory
             memory.add(whole.untyped_storage().data_ptr())
@@ -279,23 +279,25 @@ def _keys_in_order(place: str, group: dict[str, Any], keys: list[Any], names: li
     return [of_name[name].pop(0) for name in own]
 
 
-def _is_one(optimizer: Fused, entry: str) -> bool:
-    """Whether an entry of the state is one number."""
-    return entry == "step" or entry in optimizer._scalars
+def _shape(optimizer: Fused, entry: str, param: Tensor) -> torch.Size | None:
+    """The shape of an entry of the state; None if it is one number."""
+    return None if entry == "step" or entry in optimizer._scalars else optimizer._shape_of(entry, param)
 
 
-def _plain(place: str, value: Any, param: Tensor, is_one: bool) -> Tensor:
+def _plain(place: str, value: Any, param: Tensor, shape: torch.Size | None) -> Tensor:
     """A tensor of the state, so that its memory is what it says."""
     if type(value) not in (Tensor, torch.nn.Parameter):
         raise TypeError(f"{place} is of type {type(value).__qualname__}, expected a tensor")
     if value.layout != torch.strided or value.is_meta:
         raise TypeError(f"{place} is {value.layout} on {value.device}, expected a dense tensor with memory")
     whole: Tensor = value.detach().resolve_conj().resolve_neg()
-    if is_one and whole.numel() == 1:
+    if shape is None and whole.numel() == 1:
         return whole.reshape(())
-    if whole.shape != param.shape or whole.is_complex() != param.is_complex():
-        found, expected = (f"{tensor.dtype} of shape {list(tensor.shape)}" for tensor in (whole, param))
-        raise ValueError(f"{place} is {found}, expected it to be as its parameter, {expected}")
+    expected = param.shape if shape is None else shape
+    if whole.shape != expected or whole.is_complex() != param.is_complex():
+        found = f"{whole.dtype} of shape {list(whole.shape)}"
+        like = f"it to be as its parameter, {param.dtype} of shape {list(expected)}"
+        raise ValueError(f"{place} is {found}, expected {like}")
     return _parts(whole).contiguous()
 
 
@@ -303,15 +305,15 @@ def _parts(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-def _whole(place: str, value: Tensor, param: Tensor | None) -> Tensor:
-    """A tensor of the file as state of this parameter; None for one number."""
-    if param is not None and param.is_complex():
+def _whole(place: str, value: Tensor, param: Tensor, shape: torch.Size | None) -> Tensor:
+    """A tensor of the file as state of this parameter; the shape is None for one number."""
+    if shape is not None and param.is_complex():
         # In memory of its own: the file's is not aligned as complex numbers have to be.
         value = torch.view_as_complex(value.clone())
-    expected = torch.Size() if param is None else param.shape
+    expected = torch.Size() if shape is None else shape
     if value.shape != expected:
         raise ValueError(f"{place} has shape {list(value.shape)}, expected {list(expected)}")
-    if param is None:
+    if shape is None or shape != param.shape:
         return value.clone()  # the file's own memory stays with the file
     # Laid out like the parameter, as the state is when it is made.
     return torch.zeros_like(param, dtype=value.dtype, memory_format=torch.preserve_format).copy_(value).detach()
