@@ -103,17 +103,17 @@ impl<E: Element> Kernel for Means<'_, E> {
         let Self { row_var, col_var, grid, matrices, scratch, new, eps1 } = self;
         let Grid { rows, columns, down, across, .. } = grid;
         for matrix in matrices {
-            let mut mean = 0.0;
+            let (mut mean, in_row, in_column) = (0.0, 1.0 / columns as f64, 1.0 / rows as f64);
             for row in 0..rows {
                 let sums = &scratch.rows[grid.row(matrix, row)..][..across];
                 let sum: f64 = sums.iter().map(get).sum();
                 // SAFETY: the caller's promise: an element of a mean.
-                let value = unsafe { lerp(row_var.add(matrix * rows + row), sum / columns as f64, new) };
-                mean += value / rows as f64;
+                let value = unsafe { lerp(row_var.add(matrix * rows + row), sum * in_row, new) };
+                mean += value;
                 put(&sums[0], value);
             }
             // As torch's clamp, through which NaN goes.
-            let mean = Number::max(mean, eps1);
+            let mean = Number::max(mean / rows as f64, eps1);
             for row in 0..rows {
                 let at = &scratch.rows[grid.row(matrix, row)];
                 put(at, (mean / get(at)).sqrt());
@@ -122,7 +122,7 @@ impl<E: Element> Kernel for Means<'_, E> {
             for column in 0..columns {
                 let sum: f64 = (0..down).map(|k| get(&scratch.columns[first + k * columns + column])).sum();
                 // SAFETY: as above.
-                let value = unsafe { lerp(col_var.add(matrix * columns + column), sum / rows as f64, new) };
+                let value = unsafe { lerp(col_var.add(matrix * columns + column), sum * in_column, new) };
                 put(&scratch.columns[first + column], 1.0 / value.sqrt());
             }
         }

@@ -233,3 +233,95 @@ fn share(task: &Task, piece: &Range<usize>, units: usize) -> Range<usize> {
     };
     first(piece.start)..first(piece.end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::collect::{Moments, Numbers, Operand};
+    use super::*;
+    use crate::cpu::Spawned;
+    use crate::tensor::{Device, View};
+    use proptest::prelude::*;
+
+    fn numbers(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((state >> 11) as f64 / (1_u64 << 52) as f64 - 1.0) as f32
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// A parameter's memory: itself, its gradient, its moments and its step count.
+    fn tensors(shape: [i64; 3], seed: u64) -> [Vec<f32>; 5] {
+        let [count, rows, columns] = shape.map(|size| size as usize);
+        let len = count * rows * columns;
+        let zeros = |len| vec![0.0; len];
+        [numbers(len, seed), numbers(len, seed + 1), zeros(count * rows), zeros(count * columns), vec![0.0]]
+    }
+
+    fn steps(all: &mut [[Vec<f32>; 5]], shapes: &[[i64; 3]], isa: Isa, threads: usize) {
+        let options = Numbers {
+            lr: 0.1,
+            beta2_decay: -0.8,
+            eps1: None,
+            eps2: 1e-3,
+            d: 1.0,
+            weight_decay: 0.1,
+            maximize: false,
+            clip_value: None,
+        };
+        let shapes: Vec<_> = (shapes.iter())
+            .map(|&[count, rows, columns]| {
+                let own = [[count, rows, columns], [count, rows, 1], [count, 1, columns]];
+                own.map(|shape| (shape, [shape[1] * shape[2], shape[2], 1]))
+            })
+            .collect();
+        for _ in 0..2 {
+            let mut step = Adafactor::new(None, 1.0);
+            for (tensors, shapes) in all.iter_mut().zip(&shapes) {
+                let view = |data: &mut Vec<f32>, (shape, strides): &'_ ([i64; 3], [i64; 3])| {
+                    // SAFETY: shapes and strides are those of the data, which the caller keeps.
+                    unsafe {
+                        View::new(
+                            data.as_mut_ptr().cast(),
+                            &*core::ptr::from_ref(shape),
+                            &*core::ptr::from_ref(strides),
+                            Dtype::F32,
+                            Device::Cpu,
+                        )
+                    }
+                };
+                let [param, grad, rows, columns, count] = tensors;
+                let moments = Moments::Means(view(rows, &shapes[1]), view(columns, &shapes[2]));
+                // SAFETY: one number.
+                let step_count = unsafe { View::new(count.as_mut_ptr().cast(), &[], &[], Dtype::F32, Device::Cpu) };
+                let operand =
+                    Operand { param: view(param, &shapes[0]), grad: view(grad, &shapes[0]), step: step_count, moments };
+                assert!(step.push(&options, &operand, String::new).is_ok());
+            }
+            assert!(step.is_apart());
+            step.run_on(isa, &Spawned(threads));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn no_bit_depends_on_the_threads_or_the_instruction_set(
+            shapes in prop::collection::vec((1_i64..5, 1_i64..70, 1_i64..40).prop_map(|(a, b, c)| [a, b, c]), 1..5),
+            large in prop::sample::select(vec![[1_i64, 1, 1], [1, 700, 600], [3, 40_000, 2], [1, 2, 90_000], [9_000, 3, 3]]),
+            threads in 1_usize..4,
+        ) {
+            let shapes: Vec<_> = shapes.into_iter().chain([large]).collect();
+            let make = || shapes.iter().enumerate().map(|(k, &shape)| tensors(shape, k as u64)).collect::<Vec<_>>();
+            let mut expected = make();
+            steps(&mut expected, &shapes, Isa::best(), 1);
+            prop_assert!(expected.iter().flatten().flatten().all(|value| value.is_finite()));
+            for isa in Isa::available() {
+                let mut found = make();
+                steps(&mut found, &shapes, isa, threads);
+                prop_assert_eq!(&found, &expected);
+            }
+        }
+    }
+}
