@@ -1,4 +1,4 @@
-"""Adafactor (Shazeer and Stern, 2018), with the rate, the decay and the place of the first epsilon that torch has."""
+"""Adafactor (Shazeer and Stern, 2018), with the rate, the decay and the place of the first epsilon that torch gives."""
 
 import math
 
