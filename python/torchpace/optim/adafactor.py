@@ -35,10 +35,10 @@ class Adafactor(Fused, torch.optim.Adafactor):
     one for each index of the others. A parameter of fewer dimensions has no means; its
     :math:`v_t = \beta_t v_{t-1} + (1 - \beta_t) g_t^2` is each element's own.
 
-    A step changes a parameter by the share :math:`\alpha_t` of its own size at most. It is for models whose optimizer's
-    state does not fit: that of a float32 matrix of 4,096 by 4,096 has 32 KiB, where AdamW's has 128 MiB. The price is
-    the momentum, of which there is none, and a coarser second moment; where memory is no matter, AdamW as a rule learns
-    more from the same number of steps. T5 was trained with it.
+    At :math:`d = 1` the root mean square of a step is at most :math:`\alpha_t`, a share of the parameter's own. It is
+    for models whose optimizer's state does not fit: that of a float32 matrix of 4,096 by 4,096 has 32 KiB, where
+    AdamW's has 128 MiB. The price is the momentum, of which there is none, and a coarser second moment. T5 was trained
+    with it.
 
     Args:
         params: parameters, named parameters or groups (dicts) of them, of any shapes.
