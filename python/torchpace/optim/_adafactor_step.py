@@ -47,7 +47,7 @@ def collect(optimizer: Adafactor, left: Set[tuple[int, int]]) -> Collected:
                     found.places.append((index, at))
                     found.tensors.append((param, grad))
                     continue
-                entries = _new(optimizer, group, param, grad)
+                entries = new_state(optimizer, group, param, grad)
                 found.fresh.append((param, entries))
             try:
                 tensors: tuple[Any, ...]
@@ -66,7 +66,7 @@ def collect(optimizer: Adafactor, left: Set[tuple[int, int]]) -> Collected:
     return found
 
 
-def _new(optimizer: Adafactor, group: dict[str, Any], param: Tensor, grad: Tensor) -> dict[str, Tensor]:
+def new_state(optimizer: Adafactor, group: dict[str, Any], param: Tensor, grad: Tensor) -> dict[str, Tensor]:
     """State as torch's class makes it."""
     step = optimizer._new_step_count(param, group)
     if grad.ndim > 1:

@@ -10,7 +10,7 @@ from torch.optim.optimizer import ParamsT
 
 from torchpace import _native
 from torchpace.optim import _clip, _plain
-from torchpace.optim._adafactor_step import collect, shape_of
+from torchpace.optim._adafactor_step import collect, new_state, shape_of
 from torchpace.optim._base import Fused
 from torchpace.optim._clip import Nonfinite
 from torchpace.optim._last_step import OVERFLOW
@@ -35,10 +35,10 @@ class Adafactor(Fused, torch.optim.Adafactor):
     one for each index of the others. A parameter of fewer dimensions has no means; its
     :math:`v_t = \beta_t v_{t-1} + (1 - \beta_t) g_t^2` is each element's own.
 
-    A step changes a parameter by the share :math:`\alpha_t` of its own size at most. It is for models whose optimizer's
-    state does not fit: that of a float32 matrix of 4,096 by 4,096 has 32 KiB, where AdamW's has 128 MiB. The price is
-    the momentum, of which there is none, and a coarser second moment; where memory is no matter, AdamW as a rule learns
-    more from the same number of steps. T5 was trained with it.
+    At :math:`d = 1` the root mean square of a step is at most :math:`\alpha_t`, a share of the parameter's own. It is
+    for models whose optimizer's state does not fit: that of a float32 matrix of 4,096 by 4,096 has 32 KiB, where
+    AdamW's has 128 MiB. The price is the momentum, of which there is none, and a coarser second moment. T5 was trained
+    with it.
 
     Args:
         params: parameters, named parameters or groups (dicts) of them, of any shapes.
@@ -170,14 +170,21 @@ class Adafactor(Fused, torch.optim.Adafactor):
                 # torch's class refuses to.
                 with torch.no_grad():
                     _clip.unscale(self._params(), scale)
-            # By types, as torch takes eps of a group's first parameter for all others.
-            if any(len(_types(group)) > 1 for group in groups):
+            # By types, as torch takes eps of a group's first parameter for all others; without those of no elements, by
+            # whose number it divides.
+            empty = [(group, param) for group in groups for param in group["params"] if _is_empty(param)]
+            if empty or any(len(_types(group)) > 1 for group in groups):
                 self.param_groups = [
-                    {**group, "params": [param for param in group["params"] if param.dtype == dtype]}
+                    {**group, "params": [one for one in group["params"] if one.dtype == dtype and not _is_empty(one)]}
                     for group in groups
                     for dtype in _types(group)
                 ]
             super()._torch_step()
+            for group, param in empty:
+                if param.grad is not None:
+                    entries = self.state.setdefault(param, {})
+                    entries.update({} if entries else new_state(self, group, param, param.grad))
+                    entries["step"] += 1
         finally:
             self.param_groups = groups
             self.__dict__.update(scaling)
@@ -186,3 +193,7 @@ class Adafactor(Fused, torch.optim.Adafactor):
 def _types(group: dict[str, Any]) -> list[torch.dtype]:
     """The types of a group's parameters with a gradient, each once."""
     return list(dict.fromkeys(param.dtype for param in group["params"] if param.grad is not None))
+
+
+def _is_empty(param: Tensor) -> bool:
+    return param.numel() == 0

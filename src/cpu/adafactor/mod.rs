@@ -5,8 +5,11 @@ mod collect;
 mod grid;
 mod kernel;
 mod matrices;
+mod means;
 mod narrow;
+mod operand;
 mod run;
 mod vectors;
 
-pub use collect::{Adafactor, Moments, Numbers, Operand};
+pub use collect::Adafactor;
+pub use operand::{Moments, Numbers, Operand};

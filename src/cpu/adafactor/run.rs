@@ -11,7 +11,8 @@ use super::super::threads::{Threads, in_pieces};
 use super::collect::{Adafactor, Task};
 use super::grid::{Grid, Tile, stretch};
 use super::kernel::{Memory, get};
-use super::matrices::{Factors, Means, Scratch, Size, Squares, Update};
+use super::matrices::{Factors, Size, Squares, Update};
+use super::means::{Means, Scratch};
 use super::narrow::Narrow;
 use super::vectors::{self, Sizes, Stretch};
 use crate::tensor::Dtype;
@@ -236,7 +237,7 @@ fn share(task: &Task, piece: &Range<usize>, units: usize) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::collect::{Moments, Numbers, Operand};
+    use super::super::operand::{Moments, Numbers, Operand};
     use super::*;
     use crate::cpu::Spawned;
     use crate::tensor::{Device, View};
