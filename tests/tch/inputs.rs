@@ -149,7 +149,7 @@ fn set_all<O: Config>(build: impl Fn(Vec<Group<O>>) -> Result<Optimizer, Error>,
     for name in names {
         let before = optimizer.option(0, name).unwrap();
         for wrong in [f64::NAN, -1.0, f64::NEG_INFINITY] {
-            if *name == "dampening" && !wrong.is_nan() {
+            if ["dampening", "d_numerator"].contains(name) && !wrong.is_nan() {
                 continue;
             }
             match optimizer.set_option(0, name, wrong).unwrap_err() {
