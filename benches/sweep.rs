@@ -27,6 +27,8 @@ impl Options for Usual {
             "eps" => 1e-8,
             "momentum_decay" => 4e-3,
             "weight_lr_power" => 2.0,
+            "d" | "d0" | "d_max" => 0.1,
+            "d_coef" | "growth_rate" => 1.0,
             _ => 0.0,
         })
     }
