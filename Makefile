@@ -97,7 +97,7 @@ test-tch: $(INSTALLED) $(ENV)/.extra-test | tools-test
 	$(TCH) run $(TCH_FLAGS) --profile test --example first
 
 test-python: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-demo | tools-test
-	PYTHONHASHSEED=0 $(PY) -m pytest -n $(WORKERS) --ignore=tests/trainers
+	PYTHONHASHSEED=0 $(PY) -m pytest -n $(WORKERS) $(addprefix --ignore=,tests/trainers $(APART))
 
 # The binding's part in steps on a GPU, where a C++ compiler makes the kernels for the host: with counts of the host, then
 # of the device. No bits are compared with the CPU's here, which is that GPU (cargo test does).
@@ -133,9 +133,11 @@ sanitize-gpu:
 test-trainers: $(INSTALLED) $(ENV)/.extra-test $(ENV)/.extra-trainers
 	$(PY) -m pytest tests/trainers
 
-# The Python tests on another torch, in an environment of its own: make test-torch TORCH=2.15.0
+# The Python tests on another torch, in an environment of its own: make test-torch TORCH=2.15.0. Without those that take
+# long and see little of torch: the demo, the gallery, and others once more in the way that asks torch for all by name.
+test-torch: APART := tests/test_demo.py tests/gallery tests/optim/test_without_handles.py
 test-torch:
-	$(MAKE) test-python ENV=.venv-torch-$(TORCH) TORCH=$(TORCH)
+	$(MAKE) test-python ENV=.venv-torch-$(TORCH) TORCH=$(TORCH) APART="$(APART)"
 
 ## Lint: warnings are errors.
 # pyright reads the packages of the `python` that it finds first; it brings its own Node.js.
