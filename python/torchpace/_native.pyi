@@ -21,6 +21,7 @@ __all__ = [
     "retune",
     "scale",
     "scale_lr",
+    "step_adafactor",
     "step_on_lists",
 ]
 

@@ -174,7 +174,8 @@ class Adafactor(Fused, torch.optim.Adafactor):
             # whose number it divides.
             empty = [(group, param) for group in groups for param in group["params"] if _is_empty(param)]
             if empty or any(len(_types(group)) > 1 for group in groups):
-                self.param_groups = [
+                # Of the type that torch's classes give it.
+                self.__dict__["param_groups"] = [
                     {**group, "params": [one for one in group["params"] if one.dtype == dtype and not _is_empty(one)]}
                     for group in groups
                     for dtype in _types(group)
@@ -186,7 +187,7 @@ class Adafactor(Fused, torch.optim.Adafactor):
                     entries.update({} if entries else new_state(self, group, param, param.grad))
                     entries["step"] += 1
         finally:
-            self.param_groups = groups
+            self.__dict__["param_groups"] = groups
             self.__dict__.update(scaling)
 
 
