@@ -170,25 +170,42 @@ class Adafactor(Fused, torch.optim.Adafactor):
                 # torch's class refuses to.
                 with torch.no_grad():
                     _clip.unscale(self._params(), scale)
-            # By types, as torch takes eps of a group's first parameter for all others; without those of no elements, by
-            # whose number it divides.
-            empty = [(group, param) for group in groups for param in group["params"] if _is_empty(param)]
-            if empty or any(len(_types(group)) > 1 for group in groups):
-                # Of the type that torch's classes give it.
-                self.__dict__["param_groups"] = [
-                    {**group, "params": [one for one in group["params"] if one.dtype == dtype and not _is_empty(one)]}
-                    for group in groups
-                    for dtype in _types(group)
-                ]
+            if any(_is_empty(param) for group in groups for param in group["params"]) or _mixes(groups):
+                self._step_by_types()
+            else:
+                super()._torch_step()
+        finally:
+            self.__dict__.update(scaling)
+
+    # torch 2.10 cannot trace that an attribute is set.
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _step_by_types(self) -> None:
+        """Have torch step on each type apart, since it takes eps of a group's first parameter for all others.
+
+        Those of no elements it does not see: it divides by their number.
+        """
+        groups = self.param_groups
+        try:
+            # Of the type that torch's classes give it.
+            self.__dict__["param_groups"] = [
+                {**group, "params": [one for one in group["params"] if one.dtype == dtype and not _is_empty(one)]}
+                for group in groups
+                for dtype in _types(group)
+            ]
             super()._torch_step()
-            for group, param in empty:
-                if param.grad is not None:
+        finally:
+            self.__dict__["param_groups"] = groups
+        for group in groups:
+            for param in group["params"]:
+                if _is_empty(param) and param.grad is not None:
                     entries = self.state.setdefault(param, {})
                     entries.update({} if entries else new_state(self, group, param, param.grad))
                     entries["step"] += 1
-        finally:
-            self.__dict__["param_groups"] = groups
-            self.__dict__.update(scaling)
+
+
+def _mixes(groups: list[dict[str, Any]]) -> bool:
+    """Whether parameters of some group are of several types."""
+    return any(len(_types(group)) > 1 for group in groups)
 
 
 def _types(group: dict[str, Any]) -> list[torch.dtype]:
