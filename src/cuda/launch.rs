@@ -164,7 +164,7 @@ impl<M: Memory, R, const S: usize> Work<M, R, S> {
         unsafe {
             at.write(&ready.step)?;
             for launch in &at.plan.launches {
-                if !at.sums(&ready.step, launch)? {
+                if at.sums(&ready.step, launch)?.is_none() {
                     continue;
                 }
                 let mut bytes = vec![0; 8 * SUMS * launch.chunk_count];

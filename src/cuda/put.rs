@@ -191,7 +191,7 @@ impl<const S: usize> Open<'_, S> {
         unsafe { self.launch(launch.step.as_ref().ok_or(Error::Unprepared)?, launch.chunk_count, &arguments) }
     }
 
-    /// Sums over each chunk of a launch, if the rule needs any sums; whether it does.
+    /// Sums over each chunk of a launch, if the rule needs any sums: the settings that it went by, not rounded yet.
     ///
     /// # Safety
     ///
@@ -200,9 +200,8 @@ impl<const S: usize> Open<'_, S> {
         &self,
         step: &Step<R, C, S>,
         launch: &Launch<S>,
-    ) -> Result<bool, Error> {
-        let Some(sums) = launch.sums.as_ref().filter(|_| launch.chunk_count > 0) else { return Ok(false) };
-        // Not rounded yet.
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let Some(sums) = launch.sums.as_ref().filter(|_| launch.chunk_count > 0) else { return Ok(None) };
         let settings = settings(step, launch, true);
         let mut arguments = self.tensors(launch);
         arguments.extend(self.settings(launch, &settings));
@@ -211,7 +210,7 @@ impl<const S: usize> Open<'_, S> {
         arguments.push(self.byte(launch.chunk_sums));
         // SAFETY: the arguments of the text.
         unsafe { self.launch(sums, launch.chunk_count, &arguments)? };
-        Ok(true)
+        Ok(Some(settings))
     }
 
     /// Completes the settings of a launch's tasks by the sums over them, if the rule needs any.
@@ -226,10 +225,7 @@ impl<const S: usize> Open<'_, S> {
     ) -> Result<(), Error> {
         let Some(complete) = &launch.complete else { return Ok(()) };
         // SAFETY: the caller's promise.
-        if !unsafe { self.sums(step, launch) }? {
-            return Ok(());
-        }
-        let settings = settings(step, launch, true);
+        let Some(settings) = unsafe { self.sums(step, launch) }? else { return Ok(()) };
         let count = launch.tasks.len();
         let mut arguments = vec![Word(count as u64)];
         arguments.extend([self.word(launch.lengths), self.word(launch.firsts), self.byte(launch.chunk_sums)]);

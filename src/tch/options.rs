@@ -110,6 +110,7 @@ impl Table {
                 Value::Number(number) if name == "dampening" || name == "d_numerator" => (!number.is_nan(), "a number"),
                 Value::Number(number) if name == "rho" => ((0.0..=1.0).contains(&number), "a number >= 0 and <= 1"),
                 Value::Number(number) if name == "d0" => (number > 0.0, "a number > 0"),
+                Value::Number(number) if name == "growth_rate" => (number >= 1.0, "a number >= 1"),
                 Value::Number(number) => (number >= 0.0, "a number >= 0"),
                 Value::Pair([minus, plus]) if name == "etas" => {
                     (0.0 < minus && minus < 1.0 && 1.0 < plus, "two numbers, one > 0 and < 1 and one > 1")

@@ -231,6 +231,21 @@ impl Visitor for Begin {
     }
 }
 
+struct IsOverAll;
+
+impl Visitor for IsOverAll {
+    type Output = bool;
+
+    fn visit<R: Rule<C, S>, const C: usize, const S: usize>(self) -> bool {
+        R::OVER_ALL
+    }
+}
+
+/// Whether a rule's settings are made by the host alone.
+pub fn is_over_all(rule: &str) -> bool {
+    rules::visit(rule, IsOverAll).unwrap()
+}
+
 impl Case {
     /// Whether the arithmetic on tensors of these types is in `f64`.
     pub fn is_wide(&self, types: Types) -> bool {

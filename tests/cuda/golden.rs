@@ -9,7 +9,7 @@ use torchpace::rule::Rule;
 use torchpace::rules::{self, Sgd};
 use torchpace::tensor::{Dtype, Dtypes};
 
-use crate::cases::{Case, TYPES, Types, cases, variants};
+use crate::cases::{Case, TYPES, Types, cases, is_over_all, variants};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -56,8 +56,7 @@ fn chosen() -> BTreeMap<String, Kernel> {
     all.insert("variant_clip_value".into(), momentum.step(types("f32"), Variant { clip_value: true, ..some }));
     all.insert("variant_on_device".into(), momentum.step(types("f32"), Variant { on_device: true, ..some }));
     all.insert("variant_strided".into(), momentum.step(types("f32"), Variant { strided: true, unscale: true, ..some }));
-    // But for the rule whose settings the host alone makes.
-    for rule in rules::names().into_iter().filter(|rule| *rule != "prodigy") {
+    for rule in rules::names().into_iter().filter(|rule| !is_over_all(rule)) {
         all.insert(format!("begin_{rule}"), case(rule, "plain").begin(Counts::OnDevice(Dtype::F32), false));
     }
     all.insert("norm_bf16".into(), norm(Dtype::Bf16, false).unwrap());

@@ -11,7 +11,7 @@ use torchpace::rule::Rule;
 use torchpace::rules::{self, Visitor};
 use torchpace::tensor::{Device, Dtype, Operands, Territory, View, Walk};
 
-use crate::cases::{Case, TYPES, Table, Types, cases, scalar_types, variants};
+use crate::cases::{Case, TYPES, Table, Types, cases, is_over_all, scalar_types, variants};
 use crate::host::{Host, argument, compile};
 
 /// Bytes that begin at a multiple of 16, or `shift` elements behind it.
@@ -468,8 +468,7 @@ fn setups(rule: &str) -> Vec<(Case, Setup)> {
         for (j, types) in TYPES.into_iter().enumerate() {
             let variants = variants();
             let some = if i == 0 && j == 0 { variants } else { vec![variants[(5 * i + 3 * j) % 16]] };
-            // Those of one rule only the host makes.
-            let on_device = |variant: Variant| variant.on_device && rule != "prodigy";
+            let on_device = |variant: Variant| variant.on_device && !is_over_all(rule);
             let some = some.into_iter().map(|variant| Variant { on_device: on_device(variant), ..variant });
             all.extend(some.map(|variant| (case.clone(), Setup { types, variant, ..PLAIN })));
         }

@@ -160,6 +160,7 @@ def test_constructors_take_the_same_arguments():
         ({"eps": 0.0}, "Invalid epsilon value: 0.0"),
         ({"d0": 0.0}, "Invalid d0 value: 0.0"),
         ({"d_coef": float("nan")}, "Invalid d_coef value: nan"),
+        ({"growth_rate": 0.9}, "Invalid growth_rate value: 0.9"),
         ({"slice_p": 0}, "Invalid slice_p value: 0"),
         ({"slice_p": 1.5}, "Invalid slice_p value: 1.5"),
         ({"cautious_weight_decay": True, "decouple": False}, "Cautious weight decay requires decouple=True"),
@@ -212,6 +213,19 @@ def test_groups_add_up(module):
     exact, state = by_reference(torch.float64, {})
     assert distance(params, exact) < 1e-11
     assert [group["d"] for group in optimizer.param_groups] == [pytest.approx(state["d"], rel=1e-11)] * 2
+
+
+def test_lists_are_as_good_as_tuples():
+    optimizer, params = two_groups(_torch_prodigy)
+    optimizer.param_groups[1]["betas"] = [0.9, 0.999]  # as a configuration file has them
+    train(optimizer, params, 1)
+
+
+def test_flat_parameters_of_fsdp_are_found_as_they_come():
+    params = leaves()
+    params[0]._fsdp_flattened = True
+    optimizer = optim.Prodigy([{"params": params[1:]}, {"params": params[:1]}])
+    assert [group["fsdp_in_use"] for group in optimizer.param_groups] == [False, True]
 
 
 @each_module

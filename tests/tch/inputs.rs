@@ -158,7 +158,7 @@ fn set_all<O: Config>(build: impl Fn(Vec<Group<O>>) -> Result<Optimizer, Error>,
             }
             assert_eq!(optimizer.option(0, name).unwrap(), before);
         }
-        let good = if *name == "etas[1]" { 1.5 } else { 0.5 };
+        let good = if ["etas[1]", "growth_rate"].contains(name) { 1.5 } else { 0.5 };
         optimizer.set_option(0, name, good).unwrap();
         assert_eq!(optimizer.option(0, name).unwrap(), good);
     }

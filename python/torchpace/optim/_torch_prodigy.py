@@ -44,7 +44,9 @@ class Prodigy(ByOperators):
         foreach: bool | None = None,
         maximize: bool = False,
     ) -> None:
-        check(lr, betas, beta3=beta3, weight_decay=weight_decay, d_coef=d_coef, growth_rate=growth_rate)
+        check(lr, betas, beta3=beta3, weight_decay=weight_decay, d_coef=d_coef)
+        if not growth_rate >= 1:
+            raise ValueError(f"Invalid growth_rate value: {growth_rate}")
         for name, value in (("epsilon", eps), ("d0", d0)):
             if not value > 0:
                 raise ValueError(f"Invalid {name} value: {value}")
@@ -77,7 +79,10 @@ class Prodigy(ByOperators):
         """Add a group of parameters, as in torch; the estimate is that of the others."""
         known = self.param_groups[0] if self.param_groups else {}
         super().add_param_group(param_group)
-        self.param_groups[-1].update({name: known[name] for name in _LEARNED if name in known})
+        group = self.param_groups[-1]
+        group.update({name: known[name] for name in _LEARNED if name in known})
+        if any(hasattr(param, "_fsdp_flattened") for param in group["params"]):
+            group["fsdp_in_use"] = True
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state, also one of the authors' package, which keeps ``s`` and ``p0`` flat."""
@@ -109,7 +114,8 @@ class Prodigy(ByOperators):
                 loss = closure()
         self._check_shared()
         members = [(group, *tensors) for group in self.param_groups for tensors in self._members(group)]
-        if members:
+        # A process that has none still waits for the others' sums.
+        if members or any(group["fsdp_in_use"] for group in self.param_groups):
             found = self._estimate(members)
             for group, param, _, entries in members:
                 if found["d_denom"] != 0:
@@ -119,12 +125,11 @@ class Prodigy(ByOperators):
         return loss
 
     def _check_shared(self) -> None:
-        first = max(self.param_groups, key=lambda group: float(group["lr"]) != 0)
+        first = _shared(max(self.param_groups, key=lambda group: float(group["lr"]) != 0))
         for at, group in enumerate(self.param_groups):
-            for name in ("lr", *_SHARED):
-                found, expected = group.get(name), first.get(name)
-                if found != expected and not (name == "lr" and float(group["lr"]) == 0):
-                    raise ValueError(f"param_groups[{at}] has {name}={found}, expected {expected} as in all groups")
+            for name, found in _shared(group).items():
+                if found != first[name] and not (name == "lr" and float(found) == 0):
+                    raise ValueError(f"param_groups[{at}] has {name}={found}, expected {first[name]} as in all groups")
 
     def _members(self, group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
         """The parameters of a group that move, their gradients and their state, all by their parts."""
@@ -151,7 +156,7 @@ class Prodigy(ByOperators):
 
     def _estimate(self, members: list[tuple[dict[str, Any], Tensor, Tensor, dict[str, Tensor]]]) -> dict[str, Any]:
         """Take the gradients into the state; what all groups then keep."""
-        group = members[0][0]
+        group = self.param_groups[0]
         d, d0, (beta1, beta2) = group["d"], group["d0"], group["betas"]
         beta3 = beta2**0.5 if group["beta3"] is None else group["beta3"]
         gained: list[Tensor] = []
@@ -166,11 +171,12 @@ class Prodigy(ByOperators):
             entries["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=d * d * (1 - beta2))
             entries["s"].mul_(beta3).add_(of[0], alpha=d / d0 * d if group["safeguard_warmup"] else share)
             sizes.append(_sum(entries["s"].abs()))
-        home = gained[0].device
-        sums = torch.stack([torch.stack([each.to(home) for each in sums]).sum() for sums in (gained, sizes)])
-        if any(group["fsdp_in_use"] or hasattr(param, "_fsdp_flattened") for group, param, *_ in members):
+        home = next(param.device for group in self.param_groups for param in group["params"])
+        none = torch.zeros((), dtype=gained[0].dtype if gained else torch.float64, device=home)
+        sums = torch.stack([sum((one.to(home) for one in all_of), none) for all_of in (gained, sizes)])
+        if any(group["fsdp_in_use"] for group in self.param_groups):
             torch.distributed.all_reduce(sums)
-        return _learned(group, beta3, *sums.tolist())
+        return _learned(self.param_groups[0], beta3, *sums.tolist())
 
     def _move(self, group: dict[str, Any], param: Tensor, entries: dict[str, Tensor], d: float) -> None:
         rate = _rate(group)
@@ -181,6 +187,11 @@ class Prodigy(ByOperators):
             # Not as a factor: beside 1 the rates of the first steps would be lost.
             change.add_(param, alpha=rate * group["weight_decay"])
         param.sub_(change)
+
+
+def _shared(group: dict[str, Any]) -> dict[str, Any]:
+    """What is to be the same in all groups; the rate where it is not 0."""
+    return {name: tuple(group[name]) if name == "betas" else group.get(name) for name in ("lr", *_SHARED)}
 
 
 def _rate(group: dict[str, Any]) -> float:
